@@ -1,0 +1,144 @@
+//! Status of the kinds, and what a sidecar says of itself at `/status`.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw of a WarpCluster.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarpClusterStatus {
+    /// The generation that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready, BusReady, StorageReady, SidecarsCurrent and Degraded.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+    /// Hash of the compiled configuration that the sidecars are to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_hash: Option<String>,
+    /// The sidecars, as they answered.
+    #[serde(default)]
+    pub sidecars: SidecarsSummary,
+}
+
+/// The sidecars of a cluster, as they answered.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarsSummary {
+    /// Pods that carry a sidecar and are running.
+    #[serde(default)]
+    pub running: i32,
+    /// Of these, those that answered.
+    #[serde(default)]
+    pub reachable: i32,
+    /// Of these, those that run the configuration named by `configHash`.
+    #[serde(default)]
+    pub current: i32,
+    /// Of these, those whose bus is live.
+    #[serde(default)]
+    pub bus_connected: i32,
+    /// Of these, those whose storage answers.
+    #[serde(default)]
+    pub storage_connected: i32,
+    /// Hits of all of them since each started.
+    #[serde(default)]
+    pub hits: i64,
+    /// Misses of all of them since each started.
+    #[serde(default)]
+    pub misses: i64,
+    /// hits / (hits + misses), with three decimals; absent before the first read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hit_ratio: Option<String>,
+    /// Pods that should carry a sidecar and don't (made while the webhook was away).
+    #[serde(default)]
+    pub missing: i32,
+}
+
+/// What the operator saw of a WarpPolicy.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WarpPolicyStatus {
+    /// The generation that the rest speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Accepted and Programmed.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
+}
+
+/// The body of a sidecar's `GET /status`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct SidecarStatus {
+    /// Version of the sidecar's program.
+    pub version: String,
+    /// [`crate::manifest::hash`] of the configuration that is applied.
+    pub config_hash: String,
+    /// Why the configuration on disk was refused, while it is.
+    pub config_error: Option<String>,
+    /// The bus.
+    pub bus: BusStatus,
+    /// The storage.
+    pub storage: StorageStatus,
+    /// The cache.
+    pub cache: CacheStatus,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+}
+
+/// A sidecar's view of the bus.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct BusStatus {
+    /// `nats` or `memory`.
+    pub kind: String,
+    /// Whether the cache is known to be no older than its bound.
+    pub live: bool,
+    /// The stream's epoch.
+    pub epoch: Option<String>,
+    /// The last position that was applied.
+    pub position: u64,
+    /// Positions published but not yet applied, at the last proof.
+    pub lag: u64,
+    /// Milliseconds since the last proof of being current.
+    pub proof_age_ms: Option<u64>,
+    /// Invalidations that could not be published yet.
+    pub pending: u64,
+    /// Positions missed on the live path and replayed from the stream, in all.
+    pub replayed: u64,
+    /// Flushes because positions were lost, in all.
+    pub resets: u64,
+    /// The last error, while it lasts.
+    pub error: Option<String>,
+}
+
+/// A sidecar's view of the storage.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageStatus {
+    /// `memory`, `redis` or `postgres`.
+    pub kind: String,
+    /// Whether the last operation or probe succeeded.
+    pub available: bool,
+    /// The last error, while it lasts.
+    pub error: Option<String>,
+}
+
+/// A sidecar's cache.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CacheStatus {
+    /// Entries held.
+    pub entries: u64,
+    /// Bytes they take, overhead included.
+    pub bytes: u64,
+    /// Bytes they may take.
+    pub limit_bytes: u64,
+    /// Reads answered from memory since the start.
+    pub hits: u64,
+    /// Reads that went to storage since the start.
+    pub misses: u64,
+    /// hits / (hits + misses); absent before the first read.
+    pub hit_ratio: Option<f64>,
+}
