@@ -1,0 +1,314 @@
+//! The text of every statement, without I/O.
+//!
+//! Statements are sent whole, as simple queries with their values inside. A prepared statement
+//! lives in one server process, and behind a PgBouncer in transaction mode the next message may
+//! reach another one; a simple query has no such state, takes one round trip, and carries its own
+//! time limit along. Only four things are ever put into the text: bytes in hexadecimal digits,
+//! numbers, quoted identifiers, and fixed words.
+//!
+//! Expiries cross the wire as time left, in both directions, so that the clocks of the database
+//! and of the pod needn't agree.
+//!
+//! # Versions
+//! A row's version is drawn from one sequence of the table while the row is locked. So the
+//! versions of one row strictly grow, in the order of the commits, and so do those of a key that
+//! is deleted and comes back. There are two ways to a lower one: the first write of a key, which
+//! draws before it finds out that others have created and deleted the key in the meantime; and a
+//! failover to a standby that had not received the last writes.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::adapter::{Key, SetCondition};
+
+/// The longest string that is taken: as hexadecimal digits it fits in the server's longest message
+/// (1 GiB) beside the rest.
+pub(super) const LONGEST: usize = 256 * 1024 * 1024;
+
+/// The longest expiry that PostgreSQL's calendar holds with room to spare, in milliseconds: some
+/// 95,000 years. A later one is stored as this.
+const LONGEST_EXPIRY: u64 = 3_000_000_000_000_000;
+
+/// How many expired rows one purge deletes at most.
+pub(super) const PURGE: usize = 1000;
+
+/// What is read of a row, besides its key.
+const VALUE: &str = "encode(value, 'hex') AS value, version, \
+    floor(extract(epoch FROM expires_at - clock_timestamp()) * 1000)::bigint AS left_ms";
+
+/// Whether the row `t` hasn't expired.
+const LIVE: &str = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())";
+
+/// The table, as it is written in SQL.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    name: String,
+    schema: Option<String>,
+    expiry_index: String,
+}
+
+/// What a statement does to a row's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Expiry {
+    /// Never, or so many milliseconds from now.
+    After(Option<u64>),
+    /// What it was, if the row was live.
+    Kept,
+}
+
+impl Table {
+    /// `name` or `schema.name`, which were checked with the manifest; quoted all the same.
+    pub(super) fn new(table: &str) -> Self {
+        let (schema, name) = match table.split_once('.') {
+            Some((schema, name)) => (Some(identifier(schema)), name),
+            None => (None, table),
+        };
+        let expiry_index = identifier(&format!("{name}_exp_idx"));
+        let name = match &schema {
+            Some(schema) => format!("{schema}.{}", identifier(name)),
+            None => identifier(name),
+        };
+        Self { name, schema, expiry_index }
+    }
+
+    /// Whether the table is there, and its schema.
+    pub(super) fn exists(&self) -> String {
+        let table = literal(&self.name);
+        let schema = match &self.schema {
+            Some(schema) => format!("to_regnamespace({}) IS NOT NULL", literal(schema)),
+            None => "true".to_owned(),
+        };
+        format!("SELECT to_regclass({table}) IS NOT NULL AS \"table\", {schema} AS \"schema\"")
+    }
+
+    /// Creates it; one creator at a time, and the later ones find it there.
+    pub(super) fn create(&self, schema_too: bool) -> String {
+        let Self { name, expiry_index, schema } = self;
+        let schema = match schema {
+            Some(schema) if schema_too => format!("CREATE SCHEMA IF NOT EXISTS {schema}; "),
+            _ => String::new(),
+        };
+        let lock = literal(&format!("warp {name}"));
+        format!(
+            "SELECT pg_advisory_xact_lock(hashtextextended({lock}, 0)); {schema}\
+             CREATE TABLE IF NOT EXISTS {name} (\
+             key bytea PRIMARY KEY, \
+             value bytea NOT NULL, \
+             version bigint GENERATED ALWAYS AS IDENTITY, \
+             expires_at timestamptz, \
+             id bigint GENERATED ALWAYS AS IDENTITY UNIQUE); \
+             CREATE INDEX IF NOT EXISTS {expiry_index} ON {name} (expires_at) \
+             WHERE expires_at IS NOT NULL"
+        )
+    }
+
+    /// The live ones of `keys`.
+    pub(super) fn select(&self, keys: &[Key]) -> String {
+        let Self { name, .. } = self;
+        let keys = array(keys);
+        format!(
+            "SELECT encode(key, 'hex') AS key, {VALUE} FROM {name} AS t \
+             WHERE key = ANY({keys}) AND {LIVE}"
+        )
+    }
+
+    /// Sets one key; no row comes back where the condition doesn't hold.
+    pub(super) fn set(
+        &self,
+        key: &[u8],
+        data: &[u8],
+        condition: SetCondition,
+        expiry: Expiry,
+    ) -> String {
+        let Self { name, .. } = self;
+        let (key, data) = (Hex(key), Hex(data));
+        let fresh = match expiry {
+            Expiry::After(after) => expiry_of(after),
+            Expiry::Kept => "NULL".to_owned(),
+        };
+        let over = match expiry {
+            Expiry::After(_) => fresh.clone(),
+            Expiry::Kept => format!("CASE WHEN {LIVE} THEN t.expires_at END"),
+        };
+        let change = format!("value = {data}, version = DEFAULT, expires_at = {over}");
+        let returning = "RETURNING version, \
+            floor(extract(epoch FROM t.expires_at - clock_timestamp()) * 1000)::bigint AS left_ms";
+        let only = match condition {
+            SetCondition::Always => String::new(),
+            SetCondition::IfAbsent => format!(" WHERE NOT {LIVE}"),
+            SetCondition::IfPresent => {
+                return format!(
+                    "UPDATE {name} AS t SET {change} WHERE key = {key} AND {LIVE} {returning}"
+                );
+            }
+        };
+        format!(
+            "INSERT INTO {name} AS t (key, value, expires_at) VALUES ({key}, {data}, {fresh}) \
+             ON CONFLICT (key) DO UPDATE SET {change}{only} {returning}"
+        )
+    }
+
+    /// Sets all of `pairs`, whose keys differ and are in order: every statement that locks several
+    /// rows does so in the order of their keys, so that no two wait for each other.
+    pub(super) fn set_many<'a>(&self, pairs: impl Iterator<Item = (&'a Key, &'a Bytes)>) -> String {
+        let Self { name, .. } = self;
+        let rows: Vec<String> =
+            pairs.map(|(key, data)| format!("({}, {})", Hex(key), Hex(data))).collect();
+        let rows = rows.join(", ");
+        format!(
+            "INSERT INTO {name} (key, value) VALUES {rows} ON CONFLICT (key) DO UPDATE \
+             SET value = EXCLUDED.value, version = DEFAULT, expires_at = NULL"
+        )
+    }
+
+    /// Deletes `keys`; how many of them were live.
+    pub(super) fn delete(&self, keys: &[Key]) -> String {
+        let Self { name, .. } = self;
+        let keys = array(keys);
+        format!(
+            "WITH locked AS (SELECT key FROM {name} WHERE key = ANY({keys}) ORDER BY key FOR UPDATE), \
+             gone AS (DELETE FROM {name} AS t USING locked WHERE t.key = locked.key \
+             RETURNING {LIVE} AS live) \
+             SELECT count(*) FILTER (WHERE live) AS number FROM gone"
+        )
+    }
+
+    /// Opens a transaction that locks one row and reads it. Whoever opens it and goes silent loses
+    /// it after `patience`, so that a pod that is cut off holds nobody up for longer.
+    pub(super) fn lock(&self, key: &[u8], patience: Duration) -> String {
+        let Self { name, .. } = self;
+        let (key, patience) = (Hex(key), patience.as_millis());
+        format!(
+            "BEGIN; SET LOCAL statement_timeout = {patience}; \
+             SET LOCAL idle_in_transaction_session_timeout = {patience}; \
+             SELECT {LIVE} AS live, {VALUE} FROM {name} AS t WHERE key = {key} FOR UPDATE"
+        )
+    }
+
+    /// Creates the row that [`Self::lock`] didn't find; none comes back if somebody else has.
+    pub(super) fn insert_absent(&self, key: &[u8], data: &[u8], after: Option<u64>) -> String {
+        let Self { name, .. } = self;
+        let (key, data, expires_at) = (Hex(key), Hex(data), expiry_of(after));
+        format!(
+            "INSERT INTO {name} (key, value, expires_at) VALUES ({key}, {data}, {expires_at}) \
+             ON CONFLICT (key) DO NOTHING RETURNING version; COMMIT"
+        )
+    }
+
+    /// Replaces the row that [`Self::lock`] found; its string too if one is given.
+    pub(super) fn update_locked(
+        &self,
+        key: &[u8],
+        data: Option<&[u8]>,
+        after: Option<u64>,
+    ) -> String {
+        let Self { name, .. } = self;
+        let (key, expires_at) = (Hex(key), expiry_of(after));
+        let value = data.map(|data| format!("value = {}, ", Hex(data))).unwrap_or_default();
+        format!(
+            "UPDATE {name} SET {value}version = DEFAULT, expires_at = {expires_at} \
+             WHERE key = {key} RETURNING version; COMMIT"
+        )
+    }
+
+    /// Deletes the row that [`Self::lock`] found.
+    pub(super) fn delete_locked(&self, key: &[u8]) -> String {
+        format!("DELETE FROM {} WHERE key = {}; COMMIT", self.name, Hex(key))
+    }
+
+    /// `count` rows in the order in which their keys appeared, from behind `cursor`.
+    pub(super) fn scan(&self, cursor: u64, count: usize) -> String {
+        let Self { name, .. } = self;
+        format!(
+            "SELECT id, encode(key, 'hex') AS key, {LIVE} AS live FROM {name} AS t \
+             WHERE id > {cursor} ORDER BY id LIMIT {count}"
+        )
+    }
+
+    /// How many live rows there are.
+    pub(super) fn count(&self) -> String {
+        format!("SELECT count(*) AS number FROM {} AS t WHERE {LIVE}", self.name)
+    }
+
+    /// Deletes every row. The sequences go on.
+    pub(super) fn truncate(&self) -> String {
+        format!("TRUNCATE {}", self.name)
+    }
+
+    /// Deletes expired rows, the oldest first, leaving those that somebody works on; how many.
+    pub(super) fn purge(&self) -> String {
+        let Self { name, .. } = self;
+        format!(
+            "WITH gone AS (DELETE FROM {name} WHERE key = ANY(ARRAY(SELECT key FROM {name} \
+             WHERE expires_at <= clock_timestamp() ORDER BY expires_at LIMIT {PURGE} \
+             FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) AS number FROM gone"
+        )
+    }
+}
+
+/// A statement that the server gives up after `limit`: what a client has stopped waiting for
+/// doesn't happen long afterwards. The statements of one simple query are one transaction.
+pub(super) fn limited(limit: Duration, sql: &str) -> String {
+    format!("SET LOCAL statement_timeout = {}; {sql}", limit.as_millis())
+}
+
+fn expiry_of(after: Option<u64>) -> String {
+    match after {
+        None => "NULL".to_owned(),
+        Some(ms) => {
+            format!("clock_timestamp() + {} * interval '1 millisecond'", ms.min(LONGEST_EXPIRY))
+        }
+    }
+}
+
+fn array(keys: &[Key]) -> String {
+    let keys: Vec<String> = keys.iter().map(|key| Hex(key).to_string()).collect();
+    format!("ARRAY[{}]::bytea[]", keys.join(", "))
+}
+
+/// A `bytea` in SQL.
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "decode('{}', 'hex')", hex::encode(self.0))
+    }
+}
+
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_quoted_part_by_part() {
+        assert_eq!(Table::new("warp_cache").name, r#""warp_cache""#);
+        let table = Table::new("app.user");
+        assert_eq!(table.name, r#""app"."user""#);
+        assert_eq!(table.expiry_index, r#""user_exp_idx""#);
+        assert_eq!(Table::new("a\"; DROP TABLE b").name, r#""a""; DROP TABLE b""#);
+    }
+
+    #[test]
+    fn bytes_reach_the_text_as_digits_alone() {
+        let hostile = b"'); DROP TABLE t; --\\\0\xff";
+        let sql = Table::new("t").set(
+            hostile,
+            hostile,
+            SetCondition::Always,
+            Expiry::After(Some(u64::MAX)),
+        );
+        assert!(!sql.contains("DROP") && !sql.contains('\\'), "{sql}");
+        assert!(sql.contains(&format!("decode('{}', 'hex')", hex::encode(hostile))));
+        assert!(sql.contains("3000000000000000 * interval"), "a far expiry is stored as the last");
+    }
+}

@@ -1,0 +1,187 @@
+//! The running configuration: applied at the start, and again when the files change.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use warp_crds::WarpCluster;
+use warp_crds::status::SidecarStatus;
+
+use super::build::{BusPlan, StoragePlan, cache_limit};
+use super::{ConfigError, Loaded, Secrets, Source};
+use crate::core::clock::Clock;
+use crate::core::{Engine, Parts};
+use crate::metrics::Metrics;
+use crate::preset::Classes;
+use crate::sync_bus::Origin;
+
+/// Between two looks at the files. A ConfigMap's files change by a renamed link, which file
+/// watches see differently on every file system; reading a few kilobytes is seen alike on all.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// See the module.
+#[derive(Debug)]
+pub struct Runner {
+    source: Source,
+    metrics: Arc<Metrics>,
+    engine: OnceLock<Arc<Engine>>,
+    serving: OnceLock<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    applied: Option<Applied>,
+    /// Why what is on disk was refused, while it is.
+    error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Applied {
+    hash: String,
+    secrets: Secrets,
+    cluster: WarpCluster,
+    storage: StoragePlan,
+    bus: BusPlan,
+}
+
+impl Runner {
+    /// Nothing is read yet.
+    pub fn new(source: Source, metrics: Arc<Metrics>) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            metrics,
+            engine: OnceLock::new(),
+            serving: OnceLock::new(),
+            state: Mutex::default(),
+        })
+    }
+
+    /// The engine, once a configuration was applied.
+    pub fn engine(&self) -> Option<&Arc<Engine>> {
+        self.engine.get()
+    }
+
+    /// The cluster of the applied configuration.
+    pub fn cluster(&self) -> Option<WarpCluster> {
+        self.state.lock().applied.as_ref().map(|applied| applied.cluster.clone())
+    }
+
+    /// The listeners are open.
+    pub fn set_serving(&self) {
+        self.serving.get_or_init(|| ());
+    }
+
+    /// Whether a configuration is applied and the listeners are open.
+    pub fn is_ready(&self) -> bool {
+        self.engine.get().is_some() && self.serving.get().is_some()
+    }
+
+    /// Why the configuration on disk was refused, while it is.
+    pub fn error(&self) -> Option<String> {
+        self.state.lock().error.clone()
+    }
+
+    /// The text of `/metrics`.
+    pub fn metrics(&self) -> Result<String, prometheus::Error> {
+        self.engine.get().map_or_else(|| self.metrics.render(), |engine| engine.render_metrics())
+    }
+
+    /// The body of `/status`, once a configuration was applied.
+    pub fn status(&self) -> Option<SidecarStatus> {
+        let engine = self.engine.get()?;
+        let (bus, storage, cache) = engine.status();
+        let state = self.state.lock();
+        Some(SidecarStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            config_hash: state.applied.as_ref()?.hash.clone(),
+            config_error: state.error.clone(),
+            bus,
+            storage,
+            cache,
+            uptime_seconds: engine.figures().uptime_seconds,
+        })
+    }
+
+    /// Reads what is there and applies it if it changed. What can't be applied changes nothing.
+    pub fn look(&self) -> Result<(), ConfigError> {
+        let mut state = self.state.lock();
+        let result = self.source.load().and_then(|loaded| match &state.applied {
+            Some(Applied { hash, secrets, .. })
+                if (hash, secrets) == (&loaded.hash, &loaded.secrets) =>
+            {
+                Ok(None)
+            }
+            before => self.apply(loaded, before.as_ref()).map(Some),
+        });
+        match result {
+            Ok(None) => {
+                if state.error.take().is_some() {
+                    info!("the configuration on disk is the applied one again");
+                    self.metrics.config_current.set(1);
+                }
+                Ok(())
+            }
+            Ok(Some(applied)) => {
+                info!(hash = %applied.hash, "configuration applied");
+                state.applied = Some(applied);
+                state.error = None;
+                self.metrics.config_read(true);
+                Ok(())
+            }
+            Err(error) => {
+                let text = error.to_string();
+                if state.error.as_ref() != Some(&text) {
+                    warn!(error = %text, "configuration refused; the old one stays");
+                    self.metrics.config_read(false);
+                    state.error = Some(text);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Looks at the files until `stop`.
+    pub async fn watch(&self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(LOOK_EVERY)).await.is_some() {
+            // A refusal is in the state, for everyone to see.
+            let _ = self.look();
+        }
+    }
+
+    fn apply(&self, loaded: Loaded, before: Option<&Applied>) -> Result<Applied, ConfigError> {
+        let storage = StoragePlan::of(&loaded)?;
+        let bus = BusPlan::of(&loaded, self.source.nats_url.as_deref())?;
+        let classes = Classes::compile(&loaded.manifests);
+        if let (Some(engine), Some(before)) = (self.engine.get(), before) {
+            // What can fail comes before what is changed.
+            let new_storage = (storage != before.storage).then(|| storage.clone().build());
+            let new_bus = (bus != before.bus).then(|| bus.clone().build());
+            let (new_storage, new_bus) = (new_storage.transpose()?, new_bus.transpose()?);
+            engine.exchange_classes(classes);
+            engine.set_cache_limit(cache_limit(&loaded));
+            if let Some(storage) = new_storage {
+                engine.exchange_storage(storage);
+            }
+            if let Some(bus) = new_bus {
+                engine.exchange_bus(bus);
+            }
+        } else {
+            let parts = Parts {
+                storage: storage.clone().build()?,
+                bus: bus.clone().build()?,
+                origin: Origin::random(),
+                classes,
+                cache_limit: cache_limit(&loaded),
+                cluster: loaded.manifests.cluster.metadata.name.clone().unwrap_or_default(),
+                clock: Clock::system(),
+                metrics: Arc::clone(&self.metrics),
+            };
+            self.engine.get_or_init(|| Engine::start(parts));
+        }
+        let Loaded { manifests, secrets, hash } = loaded;
+        Ok(Applied { hash, secrets, cluster: manifests.cluster, storage, bus })
+    }
+}

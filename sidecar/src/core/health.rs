@@ -1,0 +1,93 @@
+//! Whether the storage answers: known from every call, and from a probe when there is none.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tracing::{info, warn};
+
+use crate::adapter::{Result, Storage, StorageError};
+use crate::metrics::Metrics;
+
+/// Between two probes while the storage answers, and while it doesn't.
+const PROBE_WELL: Duration = Duration::from_secs(5);
+const PROBE_ILL: Duration = Duration::from_millis(500);
+
+/// Pauses before a call that never reached the storage is tried again.
+const RETRIES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(100)];
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Health {
+    error: Mutex<Option<String>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Health {
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        metrics.storage_up.set(1);
+        Self { error: Mutex::default(), metrics }
+    }
+
+    /// The last error, while it lasts.
+    pub(super) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+
+    /// Calls the storage, times it, learns from it, and tries again what certainly did nothing.
+    /// While the storage is known to be away the first refusal is the answer: retries would only
+    /// hold back the application.
+    pub(super) async fn call<T, F: Future<Output = Result<T>>>(
+        &self,
+        operation: &'static str,
+        ask: impl Fn() -> F,
+    ) -> Result<T> {
+        let mut pauses = RETRIES.iter();
+        loop {
+            let begun = Instant::now();
+            let result = ask().await;
+            self.metrics
+                .storage_seconds
+                .with_label_values(&[operation])
+                .observe(begun.elapsed().as_secs_f64());
+            let was_well = self.error.lock().is_none();
+            let pause = match &result {
+                Err(StorageError::Unavailable { .. }) if was_well => pauses.next(),
+                _ => None,
+            };
+            let Some(pause) = pause else {
+                self.learn(&result);
+                return result;
+            };
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        }
+    }
+
+    /// Asks the storage whether it answers, for ever.
+    pub(super) async fn probe(&self, storage: Arc<dyn Storage>) {
+        loop {
+            self.learn(&storage.probe().await);
+            let pause = if self.error.lock().is_none() { PROBE_WELL } else { PROBE_ILL };
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    fn learn<T>(&self, result: &Result<T>) {
+        if let Err(error) = result {
+            self.metrics.storage_error(error);
+        }
+        let away = match result {
+            // A refusal is an answer.
+            Ok(_) | Err(StorageError::Refused(_)) => None,
+            Err(error) => Some(error.to_string()),
+        };
+        let mut known = self.error.lock();
+        match (known.is_some(), &away) {
+            (false, Some(error)) => warn!(%error, "the storage is away; hits go on"),
+            (true, None) => info!("the storage is back"),
+            _ => {}
+        }
+        self.metrics.storage_up.set(i64::from(away.is_none()));
+        *known = away;
+    }
+}

@@ -1,0 +1,288 @@
+//! The coherent core: what a hit, a miss and a write are.
+//!
+//! - **Hit**: the key's class, its age against the class's TTL, and for a distributed class the
+//!   bus's last proof against the bound ([`coherence`]). No waiting.
+//! - **Miss**: one load for all readers of the moment ([`flight`]), guarded by the cache's stamp:
+//!   a load that an invalidation crosses is answered but not cached.
+//! - **Write**: the storage first, then the invalidation to the peers ([`outbox`]), then the local
+//!   copy, unless something crossed the write. It goes on when its caller has gone, so that nothing
+//!   is stored without being announced.
+//!
+//! The core asks storage and bus through their traits only, and both can be exchanged while it
+//! runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio_util::task::AbortOnDropHandle;
+use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
+
+use crate::adapter::{Storage, UnixMillis};
+use crate::cache::Cache;
+use crate::metrics::{ClassCounters, Metrics};
+use crate::preset::{Class, Classes};
+use crate::sync_bus::{Origin, SyncBus};
+
+pub mod clock;
+pub mod coherence;
+mod events;
+pub mod flight;
+mod health;
+pub mod outbox;
+mod read;
+pub mod turns;
+mod write;
+
+use clock::Clock;
+use coherence::Coherence;
+use flight::Flights;
+use health::Health;
+use outbox::Outbox;
+use turns::Turns;
+
+/// What an engine is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// The truth.
+    pub storage: Arc<dyn Storage>,
+    /// What carries invalidations.
+    pub bus: Arc<dyn SyncBus>,
+    /// Who this sidecar is on the bus.
+    pub origin: Origin,
+    /// Which key gets what.
+    pub classes: Classes,
+    /// Bytes that cached entries may take.
+    pub cache_limit: usize,
+    /// Name of the cluster, for INFO.
+    pub cluster: String,
+    /// The clocks.
+    pub clock: Clock,
+    /// Where it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Engine {
+    clock: Clock,
+    cache: Cache,
+    cache_limit: AtomicU64,
+    cluster: String,
+    origin: Origin,
+    table: ArcSwap<Table>,
+    storage: ArcSwap<Arc<dyn Storage>>,
+    bus: ArcSwap<Arc<dyn SyncBus>>,
+    outbox: Outbox,
+    coherence: Coherence,
+    health: Health,
+    flights: Flights,
+    turns: Turns,
+    metrics: Arc<Metrics>,
+    tasks: Mutex<Tasks>,
+}
+
+/// The classes with their counters.
+#[derive(Debug)]
+struct Table {
+    classes: Classes,
+    counters: Vec<ClassCounters>,
+}
+
+impl Table {
+    fn new(classes: Classes, metrics: &Metrics) -> Self {
+        let counters = metrics.of_classes(&classes);
+        Self { classes, counters }
+    }
+
+    fn of(&self, key: &[u8]) -> (&Class, &ClassCounters) {
+        let at = self.classes.index_of(key);
+        (&self.classes.all()[at], &self.counters[at])
+    }
+}
+
+/// What listens to the storage and to the bus of the moment, which ends when they are exchanged,
+/// and what publishes.
+#[derive(Debug, Default)]
+struct Tasks {
+    of_storage: Vec<AbortOnDropHandle<()>>,
+    of_bus: Vec<AbortOnDropHandle<()>>,
+    publisher: Option<AbortOnDropHandle<()>>,
+}
+
+/// Figures for INFO.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Figures {
+    /// Reads answered from memory.
+    pub hits: u64,
+    /// Reads that went to storage.
+    pub misses: u64,
+    /// Entries held.
+    pub entries: u64,
+    /// Bytes they take, overhead included.
+    pub bytes: u64,
+    /// Bytes they may take.
+    pub limit_bytes: u64,
+    /// Entries evicted to make room.
+    pub evicted: u64,
+    /// Seconds since the start.
+    pub uptime_seconds: u64,
+    /// The storage's kind.
+    pub storage: &'static str,
+    /// The bus's kind.
+    pub bus: &'static str,
+    /// The cluster's name.
+    pub cluster: String,
+}
+
+impl Engine {
+    /// An engine at work: it listens to its storage and its bus and publishes.
+    pub fn start(parts: Parts) -> Arc<Self> {
+        let Parts { storage, bus, origin, classes, cache_limit, cluster, clock, metrics } = parts;
+        let engine = Arc::new(Self {
+            clock,
+            cache: Cache::new(cache_limit),
+            cache_limit: AtomicU64::new(cache_limit as u64),
+            cluster,
+            origin,
+            table: ArcSwap::from_pointee(Table::new(classes, &metrics)),
+            storage: ArcSwap::from_pointee(storage),
+            bus: ArcSwap::from_pointee(bus),
+            outbox: Outbox::new(origin, Arc::clone(&metrics)),
+            coherence: Coherence::default(),
+            health: Health::new(Arc::clone(&metrics)),
+            flights: Flights::default(),
+            turns: Turns::default(),
+            metrics,
+            tasks: Mutex::default(),
+        });
+        engine.listen_to_storage();
+        engine.listen_to_bus();
+        engine.publish();
+        engine
+    }
+
+    /// The storage of the moment.
+    pub fn storage(&self) -> Arc<dyn Storage> {
+        Arc::clone(&self.storage.load())
+    }
+
+    /// The bus of the moment.
+    pub fn bus(&self) -> Arc<dyn SyncBus> {
+        Arc::clone(&self.bus.load())
+    }
+
+    /// Unix milliseconds, the clock of expiries.
+    pub fn now(&self) -> UnixMillis {
+        self.clock.unix_millis()
+    }
+
+    /// Reads and writes go to `storage` from now on; what came from another is forgotten.
+    pub fn exchange_storage(self: &Arc<Self>, storage: Arc<dyn Storage>) {
+        self.storage.store(Arc::new(storage));
+        self.cache.forget_all();
+        self.listen_to_storage();
+    }
+
+    /// Invalidations go over `bus` from now on. Hits wait for its first proof, and what was cached
+    /// before is forgotten: another bus's messages may have been missed meanwhile.
+    pub fn exchange_bus(self: &Arc<Self>, bus: Arc<dyn SyncBus>) {
+        self.coherence.lose();
+        self.bus.store(Arc::new(bus));
+        self.cache.forget_all();
+        self.listen_to_bus();
+    }
+
+    /// Keys get what `classes` says from now on, those already cached too: an entry knows its age,
+    /// not its end.
+    pub fn exchange_classes(&self, classes: Classes) {
+        let before = self.table.load_full();
+        let modes_differ = classes.modes_differ(&before.classes);
+        for gone in before.classes.all() {
+            if !classes.all().iter().any(|class| class.name == gone.name) {
+                self.metrics.drop_class(&gone.name);
+            }
+        }
+        self.table.store(Arc::new(Table::new(classes, &self.metrics)));
+        if modes_differ {
+            // What was cached while the class was StrongLocal was never invalidated by peers.
+            self.cache.forget_all();
+        }
+    }
+
+    /// Changes the bytes that cached entries may take.
+    pub fn set_cache_limit(&self, limit: usize) {
+        self.cache_limit.store(limit as u64, Ordering::Relaxed);
+        self.cache.set_limit(limit);
+    }
+
+    /// Waits until every invalidation is acknowledged by the bus, at most for `patience`; whether
+    /// it is so.
+    pub async fn drain(&self, patience: Duration) -> bool {
+        let emptied = async {
+            while self.outbox.pending() > 0 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, emptied).await.is_ok()
+    }
+
+    /// Figures for INFO.
+    pub fn figures(&self) -> Figures {
+        let usage = self.cache.usage();
+        let (hits, misses) = self.metrics.hits_and_misses();
+        Figures {
+            hits,
+            misses,
+            entries: usage.entries as u64,
+            bytes: usage.bytes as u64,
+            limit_bytes: self.cache_limit.load(Ordering::Relaxed),
+            evicted: usage.evicted,
+            uptime_seconds: self.clock.millis() / 1000,
+            storage: self.storage.load().kind(),
+            bus: self.bus.load().kind(),
+            cluster: self.cluster.clone(),
+        }
+    }
+
+    /// The bus, the storage and the cache as `/status` shows them.
+    pub fn status(&self) -> (BusStatus, StorageStatus, CacheStatus) {
+        let figures = self.figures();
+        let bus = BusStatus {
+            kind: figures.bus.to_owned(),
+            pending: self.outbox.pending() as u64,
+            replayed: self.metrics.bus_replayed.get(),
+            resets: self.metrics.bus_resets.get(),
+            ..self.coherence.status(self.clock.millis())
+        };
+        let error = self.health.error();
+        let storage =
+            StorageStatus { kind: figures.storage.to_owned(), available: error.is_none(), error };
+        let reads = figures.hits + figures.misses;
+        #[expect(clippy::cast_precision_loss, reason = "a ratio for people")]
+        let hit_ratio = (reads > 0).then(|| figures.hits as f64 / reads as f64);
+        let cache = CacheStatus {
+            entries: figures.entries,
+            bytes: figures.bytes,
+            limit_bytes: figures.limit_bytes,
+            hits: figures.hits,
+            misses: figures.misses,
+            hit_ratio,
+        };
+        (bus, storage, cache)
+    }
+
+    /// Brings the gauges up to date and gives the text of `/metrics`.
+    pub fn render_metrics(&self) -> Result<String, prometheus::Error> {
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let figures = self.figures();
+        self.metrics.cache_entries.set(gauge(figures.entries));
+        self.metrics.cache_bytes.set(gauge(figures.bytes));
+        self.metrics.cache_limit_bytes.set(gauge(figures.limit_bytes));
+        self.metrics.cache_evicted.set(gauge(figures.evicted));
+        self.metrics.bus_live.set(i64::from(self.coherence.is_live(self.clock.millis())));
+        self.metrics.render()
+    }
+}

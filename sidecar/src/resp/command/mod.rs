@@ -1,0 +1,329 @@
+//! Commands: what each is called, what it takes, and what it does to the engine.
+//!
+//! A command never touches a socket. It answers at once from what is in memory, or hands out the
+//! work that will give its reply, or leaves the command to the Redis behind Warp; how the work is
+//! run and in which order is the connection's business. One file for each family of commands.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
+
+use super::host::Host;
+use super::reply::Reply;
+use super::session::Session;
+use crate::adapter::{Applied, Key, Mutation, StorageError, UnixMillis, Value};
+use crate::core::Engine;
+
+mod arguments;
+mod client;
+mod connection;
+mod expiry;
+mod info;
+mod introspection;
+mod key;
+mod scan;
+mod server;
+mod string;
+mod table;
+
+pub use table::{COMMANDS, Entry, find};
+
+/// A command as COMMAND INFO and COMMAND DOCS tell it, and what runs it.
+#[derive(Clone, Copy)]
+pub struct Command {
+    /// In small letters; `client|id` for a subcommand.
+    pub name: &'static str,
+    /// How many arguments it takes, its name included; negative is at least as many.
+    pub arity: i32,
+    /// Redis' flags.
+    pub flags: &'static [&'static str],
+    /// Which arguments are keys.
+    pub keys: Keys,
+    /// The version of Redis that had it first.
+    pub since: &'static str,
+    /// What it does.
+    pub summary: &'static str,
+    /// Runs it.
+    pub run: Run,
+    /// Its subcommands.
+    pub subcommands: &'static [Command],
+}
+
+/// Which arguments are keys: from the first to the last (negative counts from the end), each
+/// `step`th. All 0 is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keys {
+    first: i32,
+    last: i32,
+    step: i32,
+}
+
+/// A function that runs a command. The error is its reply too, so that `?` ends it.
+pub type Run = fn(&mut Call<'_>) -> Result<Outcome, Reply>;
+
+/// The work that a reply waits for. It may be dropped at any time: what it has begun to write is
+/// carried through all the same.
+pub type Work = BoxFuture<'static, Reply>;
+
+/// How a command goes on.
+pub enum Outcome {
+    /// It is answered.
+    Reply(Reply),
+    /// It is answered by work that may run beside other reads.
+    Read(Work),
+    /// It is answered by work that must see all that came before it and be seen by all that comes
+    /// after it.
+    Write(Work),
+    /// It is for the Redis behind Warp.
+    Relay,
+}
+
+/// A command that was called.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Its arguments; the name is the first.
+    pub arguments: &'a [Bytes],
+    /// What reads and writes.
+    pub engine: &'a Arc<Engine>,
+    /// Whose connection it came on.
+    pub session: &'a mut Session,
+    /// The server that it came to.
+    pub host: &'a Host,
+}
+
+/// No argument is a key.
+const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
+/// The first argument is a key.
+const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
+/// All arguments are keys.
+const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };
+/// Keys and values by turns.
+const KEYS_AND_VALUES: Keys = Keys { first: 1, last: -1, step: 2 };
+
+/// An argument up to this size is copied when it is kept, so that a short string doesn't hold on
+/// to the whole buffer that it arrived in. A longer one fills most of its buffer.
+const COPIED: usize = 16 * 1024;
+
+impl Command {
+    const fn new(
+        name: &'static str,
+        arity: i32,
+        flags: &'static [&'static str],
+        keys: Keys,
+        since: &'static str,
+        summary: &'static str,
+        run: Run,
+    ) -> Self {
+        Self { name, arity, flags, keys, since, summary, run, subcommands: &[] }
+    }
+
+    const fn with_subcommands(self, subcommands: &'static [Command]) -> Self {
+        Self { subcommands, ..self }
+    }
+
+    fn takes(&self, arguments: usize) -> bool {
+        let arguments = i32::try_from(arguments).unwrap_or(i32::MAX);
+        if self.arity < 0 { arguments >= -self.arity } else { arguments == self.arity }
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Command").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
+            Self::Read(_) => f.write_str("Read"),
+            Self::Write(_) => f.write_str("Write"),
+            Self::Relay => f.write_str("Relay"),
+        }
+    }
+}
+
+/// Runs the command that `call` names, which `entry` is the table's entry of, if it has one.
+pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
+    match entry {
+        Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
+        None if call.is_redis() && !is_for_replicas(&call.arguments[0]) => Outcome::Relay,
+        None => Outcome::Reply(unknown_command(call.arguments)),
+    }
+}
+
+fn run(command: &Command, call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    if let (false, Some(name)) = (command.subcommands.is_empty(), call.arguments.get(1)) {
+        let subcommand = command.subcommands.iter().find(|subcommand| {
+            subcommand.name.as_bytes()[command.name.len() + 1..].eq_ignore_ascii_case(name)
+        });
+        return match subcommand {
+            Some(subcommand) => run(subcommand, call),
+            None => Err(Reply::err(&format!(
+                "unknown subcommand '{}'. Try {} HELP.",
+                shown(name, 128),
+                command.name.to_ascii_uppercase(),
+            ))),
+        };
+    }
+    if !command.takes(call.arguments.len()) {
+        return Err(wrong_number(command.name));
+    }
+    call.session.last_command = Some(command.name);
+    (command.run)(call)
+}
+
+/// The commands with which a replica makes a connection its own, which a client has no use for.
+fn is_for_replicas(name: &[u8]) -> bool {
+    ["SYNC", "PSYNC", "REPLCONF"].iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+}
+
+/// A request of HTTP, which a web page may have a browser send to the port: Redis closes such a
+/// connection before it does any harm, and so does Warp.
+pub(super) fn is_http(name: &[u8]) -> bool {
+    name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:")
+}
+
+fn unknown_command(arguments: &[Bytes]) -> Reply {
+    let mut shown_arguments = String::new();
+    for argument in &arguments[1..] {
+        if shown_arguments.len() >= 128 {
+            break;
+        }
+        let room = 128 - shown_arguments.len();
+        shown_arguments.push_str(&format!("'{}' ", shown(argument, room)));
+    }
+    Reply::err(&format!(
+        "unknown command '{}', with args beginning with: {shown_arguments}",
+        shown(&arguments[0], 128),
+    ))
+}
+
+/// An argument in a message: as C's `%.*s` shows it, up to its first NUL.
+fn shown(argument: &[u8], most: usize) -> Cow<'_, str> {
+    let end = memchr::memchr(0, argument).unwrap_or(argument.len()).min(most);
+    String::from_utf8_lossy(&argument[..end])
+}
+
+fn wrong_number(name: &str) -> Reply {
+    Reply::err(&format!("wrong number of arguments for '{name}' command"))
+}
+
+/// The storage's refusal, or what became of the command when there was no answer.
+pub(super) fn failure(error: &StorageError) -> Reply {
+    Reply::Error(Cow::Owned(match error {
+        StorageError::Refused(words) => words.clone(),
+        StorageError::Unavailable { kind, cause } => format!(
+            "STORAGEDOWN {kind} can't be reached, nothing was done; try again: {cause}"
+        ),
+        StorageError::Unknown { kind, cause } => format!(
+            "STORAGEUNKNOWN {kind} gave no answer; the write may or may not have been done: \
+             {cause}"
+        ),
+    }))
+}
+
+/// An argument that outlives its command.
+fn kept(argument: &Bytes) -> Bytes {
+    if argument.len() <= COPIED { Bytes::copy_from_slice(argument) } else { argument.clone() }
+}
+
+/// The values of `keys`, without those that have expired meanwhile.
+async fn read_alive(
+    engine: &Arc<Engine>,
+    keys: &[Key],
+) -> Result<Vec<Option<Value>>, StorageError> {
+    let mut values = engine.read(keys).await?;
+    let now = engine.now();
+    for value in &mut values {
+        value.take_if(|value| value.is_expired(now));
+    }
+    Ok(values)
+}
+
+impl Call<'_> {
+    /// Whether the storage is a Redis, which knows more commands and more types than Warp.
+    fn is_redis(&self) -> bool {
+        self.engine.storage().as_redis().is_some()
+    }
+
+    fn now(&self) -> UnixMillis {
+        self.engine.now()
+    }
+
+    /// What memory has for `key`: nothing, or its value unless that has expired.
+    fn cached(&self, key: &[u8]) -> Option<Option<Value>> {
+        let value = self.engine.cached(key)?;
+        Some(Some(value).filter(|value| !value.is_expired(self.now())))
+    }
+
+    /// Answers from the value of `key`.
+    fn read(
+        &self,
+        key: &Bytes,
+        answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
+    ) -> Outcome {
+        if let Some(value) = self.cached(key) {
+            return Outcome::Reply(answer(value));
+        }
+        self.read_many(std::slice::from_ref(key), |mut values| answer(values.pop().flatten()))
+    }
+
+    /// Answers from the value of `key` what a Redis would answer for a key of any type: if it
+    /// isn't in memory, a Redis behind Warp is asked itself.
+    fn read_any_type(
+        &self,
+        key: &Bytes,
+        answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
+    ) -> Outcome {
+        match self.cached(key) {
+            Some(value) => Outcome::Reply(answer(value)),
+            None if self.is_redis() => Outcome::Relay,
+            None => self.read(key, answer),
+        }
+    }
+
+    /// Answers from the values of `keys`, in their order.
+    fn read_many(
+        &self,
+        keys: &[Bytes],
+        answer: impl FnOnce(Vec<Option<Value>>) -> Reply + Send + 'static,
+    ) -> Outcome {
+        let keys: Vec<Key> = keys.iter().map(kept).collect();
+        let engine = Arc::clone(self.engine);
+        Outcome::Read(
+            async move {
+                match read_alive(&engine, &keys).await {
+                    Ok(values) => answer(values),
+                    Err(error) => failure(&error),
+                }
+            }
+            .boxed(),
+        )
+    }
+
+    /// Does `mutation` to `key` and answers what came of it.
+    fn write(
+        &self,
+        key: &Bytes,
+        mutation: Mutation,
+        answer: impl FnOnce(Applied) -> Reply + Send + 'static,
+    ) -> Outcome {
+        let key = kept(key);
+        let engine = Arc::clone(self.engine);
+        Outcome::Write(
+            async move {
+                match engine.write(&key, mutation).await {
+                    Ok(applied) => answer(applied),
+                    Err(error) => failure(&error),
+                }
+            }
+            .boxed(),
+        )
+    }
+}

@@ -1,0 +1,31 @@
+//! What all connections of a server share and its commands tell about it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::clients::Clients;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Host {
+    /// Who is connected.
+    pub clients: Arc<Clients>,
+    /// The TCP port; 0 is none.
+    pub port: u16,
+    /// The unix socket, if there is one.
+    pub unix: Option<PathBuf>,
+    /// Names this run of the server: 40 hexadecimal digits.
+    pub run_id: String,
+    /// Seconds until a silent connection is closed; 0 is never.
+    pub idle_seconds: u64,
+    /// The longest argument in bytes.
+    pub bulk_limit: usize,
+}
+
+impl Host {
+    /// A name for this run of the server.
+    pub fn new_run_id() -> String {
+        let bytes: [u8; 20] = rand::random();
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

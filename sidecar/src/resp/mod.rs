@@ -1,0 +1,28 @@
+//! The Redis protocol in front of the cache, for any Redis client, in both its versions.
+//!
+//! Three rooms. *Without I/O*: [`request`] reads commands, [`reply`] writes replies, `transaction`
+//! knows how far a client is in one. *Meaning*: [`command`] says what each command does to the
+//! core, and what it answers. *With I/O*: `connection` runs one client's commands in their order,
+//! [`Server`] lets clients in, and `relay` and `subscription` are a client's own lines to a Redis
+//! behind Warp, which keeps everything that Warp has no meaning for.
+
+pub mod clients;
+pub mod command;
+mod connection;
+pub mod host;
+mod inline;
+mod metrics;
+pub mod number;
+mod relay;
+pub mod reply;
+pub mod reply_parse;
+pub mod request;
+mod server;
+pub mod session;
+mod settings;
+mod subscription;
+mod transaction;
+
+pub use metrics::Metrics;
+pub use server::Server;
+pub use settings::Settings;

@@ -1,0 +1,48 @@
+//! What a server can be told: where it listens and how much a client may take.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::request::Limits;
+
+/// See the module.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The TCP address, on the loopback interface: clients aren't asked who they are. Port 0 takes
+    /// any that is free.
+    pub tcp: Option<SocketAddr>,
+    /// The path of the unix socket. A socket that a dead server left there is replaced.
+    pub unix: Option<PathBuf>,
+    /// How many clients may be connected.
+    pub max_clients: usize,
+    /// How much a client may send for one command.
+    pub request: Limits,
+    /// Bytes of replies that wait for a client to read them; at more, nothing more is read from
+    /// it. A client that sends a pipeline without reading needs room here for all its replies.
+    pub output_soft: usize,
+    /// Bytes of replies at which a client is disconnected. A single command can reach it.
+    pub output_hard: usize,
+    /// How long a client may leave replies unread before it is disconnected.
+    pub stall: Duration,
+    /// How long a client may say nothing before it is disconnected; `None` is for ever.
+    pub idle: Option<Duration>,
+    /// How long the commands that have been read may take when the server stops.
+    pub drain: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            tcp: None,
+            unix: None,
+            max_clients: 10_000,
+            request: Limits::default(),
+            output_soft: 16 * 1024 * 1024,
+            output_hard: 256 * 1024 * 1024,
+            stall: Duration::from_secs(30),
+            idle: None,
+            drain: Duration::from_secs(10),
+        }
+    }
+}

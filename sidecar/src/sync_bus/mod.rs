@@ -1,0 +1,126 @@
+//! The bus that carries invalidations between the sidecars of a cluster. One module for each kind.
+//!
+//! A bus orders invalidations by position within an epoch. It tells its subscriber each of them
+//! once, in order, and either fills what it missed or says so with [`BusEvent::Reset`]; what a
+//! subscriber has been told up to a [`BusEvent::Proof`] is everything that was acknowledged to any
+//! publisher before the proof's instant.
+
+use std::fmt;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::adapter::Key;
+
+mod cursor;
+mod memory;
+mod nats;
+mod wire;
+
+pub use memory::MemoryBus;
+pub use nats::{Credentials, NatsBus, NatsSettings, SettingsError, Timings};
+
+/// Names one run of one sidecar, so that it knows its own messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Origin(pub u64);
+
+impl Origin {
+    /// Of a message that can't be read; no sidecar's own.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// A new one, drawn at random.
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=u64::MAX))
+    }
+}
+
+/// What was written, and by whom.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalidation {
+    /// Who wrote.
+    pub origin: Origin,
+    /// Counts the origin's invalidations from 1. One of many keys may come as several messages
+    /// with the same sequence.
+    pub sequence: u64,
+    /// What must be forgotten.
+    pub scope: Scope,
+}
+
+/// What must be forgotten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// These keys.
+    Keys(Vec<Key>),
+    /// Every key.
+    Everything,
+}
+
+/// What a bus tells its subscriber.
+#[derive(Clone, Debug, PartialEq)]
+pub enum BusEvent {
+    /// An invalidation. The subscriber's own come too, for the position's sake.
+    Message {
+        /// Its place in the epoch's order.
+        position: u64,
+        /// Whether it was missed on the live path and fetched afterwards.
+        replayed: bool,
+        /// What was written.
+        invalidation: Invalidation,
+    },
+    /// Positions `from..=to` were missed; they follow as replayed messages, or a reset does.
+    Gap {
+        /// The first missed position.
+        from: u64,
+        /// The last missed position.
+        to: u64,
+    },
+    /// All that was acknowledged before `as_of` has been told. The first one says where the
+    /// subscriber joined: what lies before it is never told, so whatever was read from the storage
+    /// before it must be forgotten, and a read that began before it must not be cached.
+    Proof {
+        /// By this process's clock, taken before the bus was asked.
+        as_of: Instant,
+        /// The bus's last position then.
+        position: u64,
+        /// Names the order that positions belong to.
+        epoch: String,
+    },
+    /// Positions were lost or start anew: everything cached may be stale.
+    Reset {
+        /// For the log.
+        reason: String,
+        /// The epoch from now on.
+        epoch: String,
+        /// The position from now on.
+        position: u64,
+    },
+    /// The bus can't be asked; said when it begins and when its reason changes. A later proof ends
+    /// it.
+    Down {
+        /// The client's or the server's words.
+        error: String,
+    },
+}
+
+/// Why an invalidation wasn't acknowledged. It may have been stored all the same; publishing it
+/// again does no harm.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bus did not acknowledge: {0}")]
+pub struct PublishError(pub String);
+
+/// A bus.
+#[async_trait]
+pub trait SyncBus: Send + Sync + fmt::Debug {
+    /// `nats` or `memory`.
+    fn kind(&self) -> &'static str;
+
+    /// Publishes and waits until the bus has it for good; its position. It ends within a bounded
+    /// time, and doesn't try again by itself.
+    async fn publish(&self, invalidation: &Invalidation) -> Result<u64, PublishError>;
+
+    /// The events; the first caller gets them. The bus waits for a slow subscriber rather than
+    /// drop an event. They end with the bus.
+    fn events(&self) -> Option<mpsc::Receiver<BusEvent>>;
+}

@@ -1,0 +1,17 @@
+//! The RESP server as its clients see it.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod commands;
+mod connections;
+mod differential;
+mod libraries;
+mod passthrough;
+mod pod;
+
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/doubles.rs"]
+mod doubles;
+#[path = "../support/servers/mod.rs"]
+mod servers;

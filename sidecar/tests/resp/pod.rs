@@ -1,0 +1,76 @@
+//! A sidecar's server over a storage of the test's choice.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::Registry;
+use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use warp_crds::manifest;
+use warp_crds::policy::Mode;
+use warp_sidecar::adapter::{MemoryAdapter, Storage, unix_millis};
+use warp_sidecar::core::clock::Clock;
+use warp_sidecar::core::{Engine, Parts};
+use warp_sidecar::metrics::Metrics;
+use warp_sidecar::preset::Classes;
+use warp_sidecar::resp::{self, Server, Settings};
+use warp_sidecar::sync_bus::Origin;
+
+use crate::client::Client;
+use crate::doubles::ScriptedBus;
+
+pub struct Pod {
+    pub engine: Arc<Engine>,
+    pub address: SocketAddr,
+    pub stop: CancellationToken,
+    pub served: JoinHandle<()>,
+    pub metrics: resp::Metrics,
+    _stop_when_dropped: DropGuard,
+}
+
+impl Pod {
+    /// Memory for all of it.
+    pub async fn of_memory() -> Self {
+        Self::start(memory(), Settings::default()).await
+    }
+
+    pub async fn with_settings(settings: Settings) -> Self {
+        Self::start(memory(), settings).await
+    }
+
+    pub async fn start_with_drain(storage: Arc<dyn Storage>, drain: Duration) -> Self {
+        Self::start(storage, Settings { drain, ..Settings::default() }).await
+    }
+
+    pub async fn start(storage: Arc<dyn Storage>, settings: Settings) -> Self {
+        let mut manifests = manifest::standalone();
+        manifests.cluster.spec.defaults.mode = Some(Mode::StrongLocal);
+        let engine = Engine::start(Parts {
+            storage,
+            bus: ScriptedBus::new(),
+            origin: Origin(1),
+            classes: Classes::compile(&manifests),
+            cache_limit: 64 << 20,
+            cluster: "test".to_owned(),
+            clock: Clock::system(),
+            metrics: Arc::new(Metrics::new().unwrap()),
+        });
+        let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..settings };
+        let server = Server::bind(settings).await.unwrap();
+        let address = server.tcp_address().unwrap();
+        let stop = CancellationToken::new();
+        let metrics = resp::Metrics::new(&Registry::new()).unwrap();
+        let served = tokio::spawn(server.run(Arc::clone(&engine), metrics.clone(), stop.clone()));
+        let _stop_when_dropped = stop.clone().drop_guard();
+        Self { engine, address, stop, served, metrics, _stop_when_dropped }
+    }
+
+    pub async fn client(&self) -> Client {
+        Client::connect(self.address).await
+    }
+}
+
+pub fn memory() -> Arc<dyn Storage> {
+    Arc::new(MemoryAdapter::new(256 << 20, unix_millis))
+}

@@ -1,0 +1,180 @@
+//! A storage and a bus that do as a test tells them, for the core's rules under faults.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, mpsc};
+use warp_sidecar::adapter::{
+    Applied, Current, Key, Mutation, Page, Result, Storage, StorageError, StorageEvent, Value,
+};
+use warp_sidecar::sync_bus::{BusEvent, Invalidation, PublishError, SyncBus};
+
+/// Strings in a map. Every call waits at the gate, and fails while failures are queued.
+#[derive(Debug)]
+pub struct ScriptedStorage {
+    pub values: Mutex<HashMap<Key, Bytes>>,
+    pub gate: Semaphore,
+    pub failures: Mutex<VecDeque<StorageError>>,
+    pub calls: AtomicU64,
+    version: AtomicU64,
+    events: Mutex<Option<mpsc::Receiver<StorageEvent>>>,
+    pub feed: mpsc::Sender<StorageEvent>,
+}
+
+impl ScriptedStorage {
+    pub fn new() -> Arc<Self> {
+        let (feed, events) = mpsc::channel(16);
+        Arc::new(Self {
+            values: Mutex::default(),
+            gate: Semaphore::new(Semaphore::MAX_PERMITS),
+            failures: Mutex::default(),
+            calls: AtomicU64::new(0),
+            version: AtomicU64::new(0),
+            events: Mutex::new(Some(events)),
+            feed,
+        })
+    }
+
+    /// Calls wait from now on until `open`.
+    pub fn close(&self) {
+        self.gate.forget_permits(Semaphore::MAX_PERMITS);
+    }
+
+    pub fn open(&self) {
+        self.gate.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+
+    pub fn fail_next(&self, error: StorageError) {
+        self.failures.lock().push_back(error);
+    }
+
+    pub fn put_behind(&self, key: &'static str, data: &'static str) {
+        self.values.lock().insert(Key::from(key), Bytes::from(data));
+    }
+
+    async fn enter(&self) -> Result<()> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let _pass = self.gate.acquire().await;
+        self.failures.lock().pop_front().map_or(Ok(()), Err)
+    }
+}
+
+#[async_trait]
+impl Storage for ScriptedStorage {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        // What is read is what was there when the call came, however late the answer is.
+        let found: Vec<_> = {
+            let values = self.values.lock();
+            let version = self.version.load(Ordering::SeqCst);
+            let value = |data: &Bytes| Value { data: data.clone(), expires_at: None, version };
+            keys.iter().map(|key| values.get(key).map(value)).collect()
+        };
+        self.enter().await?;
+        Ok(found)
+    }
+
+    async fn apply(&self, key: &Key, mutation: Mutation) -> Result<Applied> {
+        self.enter().await?;
+        let Mutation::Set { data, .. } = mutation else {
+            return Err(StorageError::Refused("ERR only SET is scripted".to_owned()));
+        };
+        let mut values = self.values.lock();
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        let previous = values.insert(key.clone(), data.clone());
+        let current = Current::Value(Value { data, expires_at: None, version });
+        Ok(Applied { done: true, previous, number: 0, current })
+    }
+
+    async fn set_many(&self, pairs: &[(Key, Bytes)]) -> Result<()> {
+        self.enter().await?;
+        self.values.lock().extend(pairs.iter().cloned());
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<u64> {
+        self.enter().await?;
+        let mut values = self.values.lock();
+        Ok(keys.iter().filter(|key| values.remove(*key).is_some()).count() as u64)
+    }
+
+    async fn scan(&self, _: u64, _: Option<&[u8]>, _: usize) -> Result<Page> {
+        Ok(Page { cursor: 0, keys: self.values.lock().keys().cloned().collect() })
+    }
+
+    async fn count(&self) -> Result<u64> {
+        Ok(self.values.lock().len() as u64)
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.enter().await?;
+        self.values.lock().clear();
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn events(&self) -> Option<mpsc::Receiver<StorageEvent>> {
+        self.events.lock().take()
+    }
+}
+
+/// Events come from the test, and what is published goes to it.
+#[derive(Debug)]
+pub struct ScriptedBus {
+    pub feed: mpsc::Sender<BusEvent>,
+    pub published: Mutex<Vec<Invalidation>>,
+    pub refuses: Mutex<bool>,
+    events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
+}
+
+impl ScriptedBus {
+    pub fn new() -> Arc<Self> {
+        let (feed, events) = mpsc::channel(16);
+        Arc::new(Self {
+            feed,
+            published: Mutex::default(),
+            refuses: Mutex::new(false),
+            events: Mutex::new(Some(events)),
+        })
+    }
+
+    pub async fn tell(&self, event: BusEvent) {
+        self.feed.send(event).await.unwrap();
+    }
+
+    pub async fn prove(&self) {
+        let (as_of, epoch) = (Instant::now(), "e".to_owned());
+        self.tell(BusEvent::Proof { as_of, position: 0, epoch }).await;
+    }
+}
+
+#[async_trait]
+impl SyncBus for ScriptedBus {
+    fn kind(&self) -> &'static str {
+        "scripted"
+    }
+
+    async fn publish(&self, invalidation: &Invalidation) -> std::result::Result<u64, PublishError> {
+        if *self.refuses.lock() {
+            return Err(PublishError("told to refuse".to_owned()));
+        }
+        let mut published = self.published.lock();
+        published.push(invalidation.clone());
+        Ok(published.len() as u64)
+    }
+
+    fn events(&self) -> Option<mpsc::Receiver<BusEvent>> {
+        self.events.lock().take()
+    }
+}
