@@ -1,0 +1,147 @@
+//! Reading all that a reconciliation depends on, and nothing else: what stands in the API server
+//! beside the cluster, and what the watches hold.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use kube::api::{Api, ListParams};
+use kube::{Client, Resource, ResourceExt};
+use warp_crds::manifest::{self, Manifests};
+use warp_crds::{WarpCluster, names};
+
+use super::build::credentials::{Values, references};
+use super::build::labels;
+use super::build::nats_stateful_set::{EPOCH, TEMPLATE_HASH};
+use super::rollout::{Present, Server};
+
+/// What stands beside a cluster.
+#[derive(Debug)]
+pub struct Found {
+    /// What its sidecars run until now.
+    pub compiled: Option<Manifests>,
+    /// The files of its credentials as they were handed out until now.
+    pub files: BTreeMap<String, ByteString>,
+    /// The Secrets that it names, and those that what runs until now names.
+    pub secrets: Values,
+    /// Its managed NATS.
+    pub stateful_set: Option<StatefulSet>,
+    /// The Service of its managed NATS' clients.
+    pub service: Option<Service>,
+    /// The keys of its managed NATS.
+    pub nats_secret: BTreeMap<String, ByteString>,
+    /// The pods of its managed NATS.
+    pub nats_pods: Vec<Pod>,
+    /// Objects of others that stand where a managed NATS would go, such as `Service shop-nats`.
+    pub taken: Vec<String>,
+}
+
+/// Reads it.
+pub async fn dereference(client: &Client, cluster: &WarpCluster) -> Result<Found, kube::Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let config_object = names::config_object(&namespace, &cluster.name_any());
+    let nats_object = names::nats_object(&cluster.name_any());
+    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let (config_map, files, stateful_set, service, nats_secret) = tokio::try_join!(
+        config_maps.get_opt(&config_object),
+        secrets.get_opt(&config_object),
+        stateful_sets.get_opt(&nats_object),
+        services.get_opt(&nats_object),
+        secrets.get_opt(&nats_object),
+    )?;
+    let compiled = config_map.and_then(|map| {
+        let text = map.data?.remove(names::CONFIG_FILE)?;
+        // A text that this version doesn't take counts as none.
+        manifest::parse(&text).ok()
+    });
+    let nats_pods = if stateful_set.is_some() {
+        nats_pods(client, cluster, &namespace).await?
+    } else {
+        Vec::new()
+    };
+    let before = compiled.as_ref().map(|manifests| &manifests.cluster.spec);
+    let mut values = Values::new();
+    for reference in
+        references(&cluster.spec).into_iter().chain(before.into_iter().flat_map(references))
+    {
+        if values.contains_key(reference) {
+            continue;
+        }
+        let value = secrets
+            .get_opt(&reference.name)
+            .await?
+            .and_then(|secret| secret.data?.remove(&reference.key).map(|value| value.0));
+        values.insert(reference.clone(), value);
+    }
+    let taken =
+        [taken(stateful_set.as_ref()), taken(service.as_ref()), taken(nats_secret.as_ref())];
+    let data = |secret: Option<Secret>| secret.and_then(|secret| secret.data).unwrap_or_default();
+    Ok(Found {
+        compiled,
+        files: data(files),
+        secrets: values,
+        stateful_set,
+        service,
+        nats_secret: data(nats_secret),
+        nats_pods,
+        taken: taken.into_iter().flatten().collect(),
+    })
+}
+
+/// The object's kind and name, if the operator hasn't made it.
+fn taken<K: Resource<DynamicType = ()>>(object: Option<&K>) -> Option<String> {
+    let object = object?;
+    let ours = object.labels().get(labels::MANAGED_BY).is_some_and(|by| by == names::FIELD_MANAGER);
+    (!ours).then(|| format!("{} {}", K::kind(&()), object.name_any()))
+}
+
+async fn nats_pods(
+    client: &Client,
+    cluster: &WarpCluster,
+    namespace: &str,
+) -> Result<Vec<Pod>, kube::Error> {
+    let selector: Vec<String> = labels::of_pod(cluster, labels::NATS)
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    Ok(pods.list(&ListParams::default().labels(&selector.join(","))).await?.items)
+}
+
+/// The StatefulSet as the pace of its update depends on it. `behind` are the servers whose copies
+/// of the stream aren't current; where it isn't known, none counts as current.
+pub fn rollout(set: &StatefulSet, pods: &[Pod], behind: Option<&[String]>) -> Present {
+    let spec = set.spec.as_ref();
+    let status = set.status.as_ref();
+    let newest = status.and_then(|status| status.update_revision.as_ref());
+    let servers = pods
+        .iter()
+        .filter_map(|pod| {
+            let name = pod.name_any();
+            let ready = pod
+                .status
+                .iter()
+                .flat_map(|status| status.conditions.iter().flatten())
+                .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+            Some(Server {
+                ordinal: name.rsplit_once('-')?.1.parse().ok()?,
+                ready: ready && pod.metadata.deletion_timestamp.is_none(),
+                current: behind.is_some_and(|behind| !behind.contains(&name)),
+                updated: newest == pod.labels().get("controller-revision-hash"),
+            })
+        })
+        .collect();
+    Present {
+        template: set.annotations().get(TEMPLATE_HASH).cloned(),
+        partition: spec
+            .and_then(|spec| spec.update_strategy.as_ref()?.rolling_update.as_ref()?.partition)
+            .unwrap_or(0),
+        established: set.annotations().contains_key(EPOCH),
+        observed: status.and_then(|status| status.observed_generation) == set.metadata.generation,
+        servers,
+    }
+}

@@ -1,0 +1,310 @@
+//! The JetStream stream of a cluster's invalidations: what it must be, and making it so.
+//!
+//! The stream republishes what it stored to a plain subject, so that the sidecars follow it without
+//! any state of theirs on the servers, and gives single messages directly, so that they can fill
+//! gaps. Its metadata carries an epoch: whoever sees another epoch knows that positions of before
+//! mean nothing any more, even if the stream was lost and made anew.
+
+use std::time::Duration;
+
+use async_nats::jetstream::context::{
+    CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
+};
+use async_nats::jetstream::stream::{Config, Republish, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use async_nats::{Client, jetstream::stream::Info};
+use rand::Rng;
+use warp_crds::names;
+
+/// The key, in the stream's metadata, of the epoch.
+pub const EPOCH: &str = "warp-epoch";
+/// How long an invalidation can be replayed. A sidecar that was away for longer flushes.
+const MAX_AGE: Duration = Duration::from_secs(3600);
+/// The bound of the stream on servers that aren't ours.
+const EXTERNAL_BYTES: i64 = 256 << 20;
+
+/// What is asked of the stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// See [`names::tenant`].
+    pub tenant: String,
+    /// The servers are ours, so that the stream's size is too.
+    pub limits: Option<Limits>,
+}
+
+/// How large the stream is on servers of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Copies of each message.
+    pub replicas: usize,
+    /// Bytes, after which the oldest messages go.
+    pub bytes: i64,
+}
+
+/// What the stream was found to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// See [`EPOCH`].
+    pub epoch: String,
+    /// Names of the servers whose copy is behind or that are offline.
+    pub behind: Vec<String>,
+}
+
+/// Why the stream isn't as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// It couldn't be read.
+    #[error(
+        "stream {name} can't be read; the user needs $JS.API.STREAM.INFO.{name}, and JetStream must be on: {source}"
+    )]
+    Read {
+        /// The stream.
+        name: String,
+        /// The client's words.
+        source: jetstream::context::GetStreamError,
+    },
+    /// It couldn't be made.
+    #[error("stream {name} can't be created: {source}")]
+    Create {
+        /// The stream.
+        name: String,
+        /// The client's words.
+        source: CreateStreamError,
+    },
+    /// It couldn't be changed.
+    #[error("stream {name} can't be updated: {source}")]
+    Update {
+        /// The stream.
+        name: String,
+        /// The client's words.
+        source: CreateStreamError,
+    },
+}
+
+/// The stream as it must be, from what it is. On servers that aren't ours an existing stream keeps
+/// its limits, which its owner may have chosen.
+pub fn planned(
+    present: Option<&Config>,
+    wanted: &Wanted,
+    epoch: impl FnOnce() -> String,
+) -> Config {
+    let subject = names::invalidation_subject(&wanted.tenant);
+    let mut config = present.cloned().unwrap_or_else(|| Config {
+        name: names::invalidation_stream(&wanted.tenant),
+        max_age: MAX_AGE,
+        max_bytes: EXTERNAL_BYTES,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        num_replicas: 1,
+        storage: StorageType::File,
+        ..Default::default()
+    });
+    if let Some(limits) = wanted.limits {
+        config.max_age = MAX_AGE;
+        config.max_bytes = limits.bytes;
+        config.num_replicas = limits.replicas;
+    }
+    if !config.subjects.contains(&subject) {
+        config.subjects.push(subject.clone());
+    }
+    config.republish = Some(Republish {
+        source: subject,
+        destination: names::republish_subject(&wanted.tenant),
+        headers_only: false,
+    });
+    config.allow_direct = true;
+    if config.metadata.get(EPOCH).is_none_or(String::is_empty) {
+        config.metadata.insert(EPOCH.to_owned(), epoch());
+    }
+    config
+}
+
+/// Makes the stream what it must be and says what it is.
+pub async fn ensure(client: &Client, wanted: &Wanted) -> Result<Found, StreamError> {
+    let context = jetstream::new(client.clone());
+    let name = names::invalidation_stream(&wanted.tenant);
+    let present = match context.get_stream(&name).await {
+        Ok(stream) => Some(stream.cached_info().clone()),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(ref answer)
+                if answer.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                None
+            }
+            _ => return Err(StreamError::Read { name, source: error }),
+        },
+    };
+    let config = planned(present.as_ref().map(|info| &info.config), wanted, new_epoch);
+    let info = match present {
+        Some(info) if info.config == config => info,
+        Some(_) => {
+            let updated = context.update_stream(&config).await;
+            tracing::info!(stream = name, "stream updated");
+            updated.map_err(|source| StreamError::Update { name, source })?
+        }
+        None => {
+            let created = create(&context, config, client.server_info().cluster.is_some(), wanted);
+            let created = created.await;
+            tracing::info!(stream = name, "stream created");
+            created.map_err(|source| StreamError::Create { name, source })?
+        }
+    };
+    Ok(found(&info))
+}
+
+/// On servers of unknown number, three copies where they can be had.
+async fn create(
+    context: &jetstream::Context,
+    config: Config,
+    clustered: bool,
+    wanted: &Wanted,
+) -> Result<Info, CreateStreamError> {
+    if wanted.limits.is_none() && clustered {
+        let three = Config { num_replicas: 3, ..config.clone() };
+        match context.create_stream(three).await {
+            Ok(stream) => return Ok(stream.cached_info().clone()),
+            Err(error) => match error.kind() {
+                // No three servers, or the account may not: one copy then.
+                CreateStreamErrorKind::JetStream(_) => {}
+                _ => return Err(error),
+            },
+        }
+    }
+    Ok(context.create_stream(config).await?.cached_info().clone())
+}
+
+fn found(info: &Info) -> Found {
+    let behind = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    Found {
+        epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
+        behind: behind
+            .filter(|peer| !peer.current || peer.offline)
+            .map(|peer| peer.name.clone())
+            .collect(),
+    }
+}
+
+fn new_epoch() -> String {
+    format!("{:016x}", rand::rng().random::<u64>())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures::StreamExt;
+
+    use super::*;
+    use crate::nats::connection::{Credentials, connect};
+    use crate::nats::server;
+
+    fn wanted(bytes: i64) -> Wanted {
+        Wanted { tenant: "prod_shop".to_owned(), limits: Some(Limits { replicas: 1, bytes }) }
+    }
+
+    fn jetstream_alone(folder: &Path) -> String {
+        format!("jetstream: {{ store_dir: {folder:?} }}")
+    }
+
+    #[test]
+    fn a_stream_that_is_right_stays_as_it_is() {
+        let made = planned(None, &wanted(1 << 20), || "e1".to_owned());
+        assert_eq!(planned(Some(&made), &wanted(1 << 20), || "e2".to_owned()), made);
+        let grown = planned(Some(&made), &wanted(1 << 21), || "e2".to_owned());
+        assert_eq!(grown.max_bytes, 1 << 21);
+        assert_eq!(grown.metadata[EPOCH], "e1");
+    }
+
+    #[test]
+    fn on_servers_of_others_an_existing_stream_keeps_its_limits() {
+        let theirs = Config {
+            name: "WARP_INV_prod_shop".to_owned(),
+            subjects: vec!["warp.prod_shop.inv".to_owned()],
+            num_replicas: 5,
+            max_bytes: 7,
+            ..Default::default()
+        };
+        let wanted = Wanted { limits: None, ..wanted(0) };
+        let kept = planned(Some(&theirs), &wanted, || "e".to_owned());
+        assert_eq!((kept.num_replicas, kept.max_bytes, kept.max_age), (5, 7, Duration::ZERO));
+        assert!(kept.allow_direct && kept.republish.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_stored_invalidation_is_republished_to_the_sidecars_subject() {
+        let Some(server) = server::start(jetstream_alone).await else { return };
+        let client = connect(&[server.url()], Credentials::None).await.unwrap();
+        let first = ensure(&client, &wanted(1 << 20)).await.unwrap();
+        assert_eq!(first.epoch.len(), 16);
+        assert_eq!(first.behind, [""; 0]);
+        assert_eq!(ensure(&client, &wanted(1 << 20)).await.unwrap(), first);
+        assert_eq!(ensure(&client, &wanted(1 << 21)).await.unwrap(), first);
+
+        let mut live = client.subscribe(names::republish_subject("prod_shop")).await.unwrap();
+        client.flush().await.unwrap();
+        let context = jetstream::new(client.clone());
+        let subject = names::invalidation_subject("prod_shop");
+        let ack = context.publish(subject.clone(), "key".into()).await.unwrap().await.unwrap();
+        let seen = live.next().await.unwrap();
+        assert_eq!(&seen.payload[..], b"key");
+        let headers = seen.headers.unwrap();
+        assert_eq!(headers.get("Nats-Subject").unwrap().as_str(), subject);
+        assert_eq!(headers.get("Nats-Sequence").unwrap().as_str(), ack.sequence.to_string());
+
+        let stream = context.get_stream("WARP_INV_prod_shop").await.unwrap();
+        assert_eq!(stream.cached_info().config.max_bytes, 1 << 21);
+        assert_eq!(&stream.direct_get(ack.sequence).await.unwrap().payload[..], b"key");
+
+        // A stream that is lost comes back under another epoch.
+        context.delete_stream("WARP_INV_prod_shop").await.unwrap();
+        assert_ne!(ensure(&client, &wanted(1 << 20)).await.unwrap().epoch, first.epoch);
+    }
+
+    #[tokio::test]
+    async fn users_may_do_what_they_need_and_no_more() {
+        use std::collections::BTreeMap;
+
+        use crate::nats::config::{DATA_DIR, Servers};
+        use crate::nats::keys::Keys;
+        let keys = Keys::complete(&BTreeMap::new(), &mut rand::rng()).unwrap();
+        let servers = Servers {
+            name: "shop-nats",
+            namespace: "prod",
+            replicas: 1,
+            volume: 64 << 20,
+            tenant: "prod_shop",
+            keys: &keys,
+        };
+        let Some(server) =
+            server::start(|folder| servers.main_file().replace(DATA_DIR, folder.to_str().unwrap()))
+                .await
+        else {
+            return;
+        };
+        let urls = [server.url()];
+        assert!(connect(&urls, Credentials::None).await.is_err());
+        let operator = connect(&urls, Credentials::Seed(keys.operator.seed.clone())).await.unwrap();
+        let wanted = wanted(servers.stream_bytes());
+        let epoch = ensure(&operator, &wanted).await.unwrap().epoch;
+
+        let sidecar = connect(&urls, Credentials::Seed(keys.sidecar.seed.clone())).await.unwrap();
+        let mut live = sidecar.subscribe("warp.prod_shop.rp").await.unwrap();
+        sidecar.flush().await.unwrap();
+        let context = jetstream::new(sidecar.clone());
+        let ack = context.publish("warp.prod_shop.inv", "k".into()).await.unwrap().await.unwrap();
+        assert_eq!(&live.next().await.unwrap().payload[..], b"k");
+        let stream = context.get_stream("WARP_INV_prod_shop").await.unwrap();
+        assert_eq!(stream.cached_info().config.metadata[EPOCH], epoch);
+        assert_eq!(&stream.direct_get(ack.sequence).await.unwrap().payload[..], b"k");
+        assert_eq!(&stream.get_raw_message(ack.sequence).await.unwrap().payload[..], b"k");
+
+        // Skipping the stream, reaching another tenant, administering: denied.
+        sidecar.publish("warp.prod_shop.rp", "forged".into()).await.unwrap();
+        sidecar.publish("warp.other.inv", "forged".into()).await.unwrap();
+        assert!(context.delete_stream("WARP_INV_prod_shop").await.is_err());
+        context.publish("warp.prod_shop.inv", "last".into()).await.unwrap().await.unwrap();
+        assert_eq!(&live.next().await.unwrap().payload[..], b"last");
+        assert!(operator.publish("warp.prod_shop.inv", "k".into()).await.is_ok());
+        assert_eq!(ensure(&operator, &wanted).await.unwrap().epoch, epoch);
+    }
+}
