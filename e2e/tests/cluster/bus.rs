@@ -1,0 +1,155 @@
+//! Faults of the bus: nothing is read that is older than the bound, and what was missed is replayed.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use warp_e2e::app::App;
+use warp_e2e::command::node_script;
+use warp_e2e::history::{Cut, History};
+use warp_e2e::pods::restarted;
+use warp_e2e::shop::{Store, in_a_shop};
+use warp_e2e::traffic::Traffic;
+use warp_e2e::wait::eventually;
+use warp_e2e::{Failure, Outcome, ensure};
+
+/// The documented bound of staleness.
+const BOUND: Duration = Duration::from_secs(3);
+/// What a busy machine adds between the sidecar's decision and the test's clock.
+const SLACK: Duration = Duration::from_millis(500);
+/// The managed NATS server of the shop.
+const NATS: &str = "shop-nats-0";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: make e2e"]
+async fn a_killed_nats_leaves_nothing_stale() -> Outcome {
+    in_a_shop("bus-killed", Store::Postgres, async |shop| {
+        let apps = shop.inject().await?;
+        let before = Counters::of(&apps).await?;
+        let traffic = Traffic::start(&apps).await?;
+        all_live(&apps, Duration::from_secs(20)).await?;
+        warmed(&apps).await?;
+
+        let pods: Api<Pod> = Api::namespaced(shop.client.clone(), &shop.namespace);
+        let server = pods.get(NATS).await?;
+        let from = traffic.now();
+        node_script("kill9.sh", &[&shop.namespace, NATS, "nats"]).await?;
+        restarted(&pods, &server, "nats").await?;
+        all_live(&apps, Duration::from_mins(1)).await?;
+        let until = traffic.now();
+        println!(
+            "NATS was killed; all sidecars were live again after {:.1?}",
+            until.abs_diff(from)
+        );
+
+        let pods = apps.iter().map(|app| app.pod.clone()).collect();
+        let history = traffic.stop().await?;
+        judge(&history, &[Cut { pods, from, until }])?;
+        let after = Counters::of(&apps).await?;
+        ensure!(after.resets == before.resets, "caches were flushed: {before:?}, then {after:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: make e2e"]
+async fn a_pod_cut_off_from_nats_is_never_stale_and_catches_up_by_replay() -> Outcome {
+    in_a_shop("bus-cut", Store::Postgres, async |shop| {
+        let apps = shop.inject().await?;
+        let cut_off = &apps[0];
+        let traffic = Traffic::start(&apps).await?;
+        all_live(&apps, Duration::from_secs(20)).await?;
+        warmed(&apps).await?;
+        let before = Counters::of(&apps).await?;
+        let bypassed = cut_off.sidecar.counter("warp_cache_misses_total").await?;
+
+        let peer = format!("{}/{NATS}", shop.namespace);
+        let from = traffic.now();
+        node_script("partition.sh", &["cut", &shop.namespace, &cut_off.pod, &peer]).await?;
+        // The fault itself has this length; nothing is waited for.
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let during = cut_off.sidecar.status().await?;
+        node_script("partition.sh", &["heal", &shop.namespace, &cut_off.pod]).await?;
+        let healed = traffic.now();
+        all_live(&apps, Duration::from_mins(1)).await?;
+        let until = traffic.now();
+        println!(
+            "cut for {:.1?}; caught up {:.1?} after",
+            healed.abs_diff(from),
+            until.abs_diff(healed)
+        );
+
+        let history = traffic.stop().await?;
+        judge(&history, &[Cut { pods: vec![cut_off.pod.clone()], from, until }])?;
+        ensure!(!during.bus.live, "{} called its bus live while cut off", cut_off.pod);
+        ensure!(during.bus.pending > 0, "{} had nothing to publish while cut off", cut_off.pod);
+        let misses = cut_off.sidecar.counter("warp_cache_misses_total").await?;
+        ensure!(misses > bypassed, "{} answered from memory while cut off", cut_off.pod);
+        let after = Counters::of(&apps).await?;
+        ensure!(after.replayed > before.replayed, "nothing was replayed: {before:?}, {after:?}");
+        ensure!(after.resets == before.resets, "caches were flushed: {before:?}, then {after:?}");
+        Ok(())
+    })
+    .await
+}
+
+/// Sums over the sidecars.
+#[derive(Debug)]
+struct Counters {
+    replayed: u64,
+    resets: u64,
+}
+
+impl Counters {
+    async fn of(apps: &[App]) -> Outcome<Self> {
+        let (mut replayed, mut resets) = (0, 0);
+        for app in apps {
+            replayed += app.sidecar.counter("warp_bus_replayed_total").await?;
+            resets += app.sidecar.counter("warp_bus_resets_total").await?;
+        }
+        Ok(Self { replayed, resets })
+    }
+}
+
+/// Waits until every sidecar's bus is live and has published all.
+async fn all_live(apps: &[App], within: Duration) -> Outcome {
+    eventually("every sidecar's bus is live, with nothing pending", within, async || {
+        for app in apps {
+            let bus = app.sidecar.status().await?.bus;
+            ensure!(bus.live && bus.pending == 0, "{}: {bus:?}", app.pod);
+        }
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until every sidecar has answered from memory, so that there is something to be stale.
+async fn warmed(apps: &[App]) -> Outcome {
+    eventually("every sidecar has answered from memory", Duration::from_secs(20), async || {
+        for app in apps {
+            let hits = app.sidecar.status().await?.cache.hits;
+            ensure!(hits > 20, "{}: {hits} hits", app.pod);
+        }
+        Ok(())
+    })
+    .await
+}
+
+fn judge(history: &History, cuts: &[Cut]) -> Outcome {
+    println!(
+        "{} writes and {} reads; greatest age of a value read: {:.3?}",
+        history.writes.len(),
+        history.reads.len(),
+        history.greatest_age(cuts),
+    );
+    let violations = history.violations(BOUND + SLACK, cuts);
+    if let Some(first) = violations.first() {
+        return Err(Failure::new(format!("{} stale reads; the first: {first}", violations.len())));
+    }
+    if let Some(first) = history.failures.first() {
+        let count = history.failures.len();
+        return Err(Failure::new(format!("{count} requests failed; the first: {first}")));
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! The operator is killed and its certificates are exchanged, and nobody is the worse for it.
+
+use std::cell::Cell;
+use std::time::{Duration, Instant};
+
+use futures::try_join;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::api::{Api, DeleteParams, ListParams, PostParams};
+use kube::{Client, ResourceExt};
+use warp_e2e::command::{kubectl, node_script, with_image_prefix};
+use warp_e2e::fixture::{RELEASE, SYSTEM};
+use warp_e2e::history::Cut;
+use warp_e2e::pods::{carries_sidecar, is_ready, restarted};
+use warp_e2e::shop::{Shop, Store, in_a_shop};
+use warp_e2e::traffic::Traffic;
+use warp_e2e::wait::eventually;
+use warp_e2e::{Failure, Outcome, ensure};
+
+/// Pods that are created while the operator has its troubles, at least.
+const PODS: usize = 60;
+/// A pod's creation is tried again for this long, as its controller would.
+const BLOCKED: Duration = Duration::from_secs(30);
+/// For the operator to recover.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// The operator's pods.
+const OPERATOR: &str = "app.kubernetes.io/name=warp";
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: make e2e"]
+async fn pods_get_their_sidecar_while_operators_die_and_certificates_rotate() -> Outcome {
+    in_a_shop("operator", Store::Redis, async |shop| {
+        let apps = shop.inject().await?;
+        let traffic = Traffic::start(&apps).await?;
+        let over = Cell::new(false);
+        let pods: Api<Pod> = Api::namespaced(shop.client.clone(), &shop.namespace);
+        let (creation, ()) = try_join!(create(&pods, &over), troubles(shop, &over))?;
+        let Creation { created, refusals, longest } = creation;
+        println!("{created} pods; {refusals} refused creations; the longest took {longest:.1?}");
+        all_ready(shop).await?;
+        let history = traffic.stop().await?;
+        let none: [Cut; 0] = [];
+        let stale = history.violations(Duration::from_secs(3), &none);
+        ensure!(stale.is_empty(), "{} stale reads; the first: {}", stale.len(), stale[0]);
+        let failures = &history.failures;
+        ensure!(failures.is_empty(), "{} failed requests: {}", failures.len(), failures[0]);
+        shop.ready().await
+    })
+    .await
+}
+
+/// All that the operator goes through, one after the other.
+async fn troubles(shop: &Shop, over: &Cell<bool>) -> Outcome {
+    let pods: Api<Pod> = Api::namespaced(shop.client.clone(), SYSTEM);
+    for pod in operators(&pods).await? {
+        node_script("kill9.sh", &[SYSTEM, &pod.name_any(), "operator"]).await?;
+        restarted(&pods, &pod, "operator").await?;
+    }
+    certificates_exchanged(&shop.client).await?;
+    // Both at once, the leader with them, and a change that only the next leader can make.
+    let before = shop.cluster().await?.status.and_then(|status| status.config_hash);
+    kubectl(&["-n", SYSTEM, "delete", "pod", "-l", OPERATOR, "--force", "--wait=false"]).await?;
+    shop.patch_policy("products", r#"{"spec":{"ttl":"9m"}}"#).await?;
+    recovered(&pods).await?;
+    shop.cluster_shows("the next leader has compiled the change", PATIENCE, |cluster| {
+        cluster.status.as_ref().is_some_and(|s| s.config_hash.is_some() && s.config_hash != before)
+    })
+    .await?;
+    over.set(true);
+    Ok(())
+}
+
+struct Creation {
+    created: usize,
+    refusals: usize,
+    longest: Duration,
+}
+
+/// Creates pods until it is `over`, and at least [`PODS`]. Each that asks for a sidecar must have
+/// it; each that doesn't ask must be created at the first try.
+async fn create(pods: &Api<Pod>, over: &Cell<bool>) -> Outcome<Creation> {
+    let mut seen = Creation { created: 0, refusals: 0, longest: Duration::ZERO };
+    while seen.created < PODS || !over.get() {
+        let n = seen.created;
+        let started = Instant::now();
+        let wanted = pod(&format!("late-{n}"), true)?;
+        let made = eventually(&format!("pod late-{n} is created"), BLOCKED, async || {
+            let made = pods.create(&PostParams::default(), &wanted).await;
+            seen.refusals += usize::from(made.is_err());
+            Ok(made?)
+        })
+        .await?;
+        ensure!(carries_sidecar(&made), "pod late-{n} was created without a sidecar");
+        let plain = pod(&format!("plain-{n}"), false)?;
+        let plain = pods.create(&PostParams::default(), &plain).await.map_err(|error| {
+            Failure::from(error).within(format!("creating plain-{n}, which asks for nothing"))
+        })?;
+        seen.longest = seen.longest.max(started.elapsed());
+        seen.created += 1;
+        // Most have shown what they were made for; one in ten goes on to run.
+        let gone = DeleteParams::default().grace_period(0);
+        pods.delete(&plain.name_any(), &gone).await?;
+        if !n.is_multiple_of(10) {
+            pods.delete(&made.name_any(), &gone).await?;
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+    }
+    Ok(seen)
+}
+
+fn pod(name: &str, asks: bool) -> Outcome<Pod> {
+    let labels = if asks { "{warpcache.dev/inject: enabled, late: pod}" } else { "{}" };
+    let yaml = format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {labels}}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+  - name: app
+    image: warp.local/busybox:1
+    command: [sleep, '3600']
+    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+"
+    );
+    Ok(serde_yaml::from_str(&with_image_prefix(&yaml))?)
+}
+
+async fn all_ready(shop: &Shop) -> Outcome {
+    let pods: Api<Pod> = Api::namespaced(shop.client.clone(), &shop.namespace);
+    eventually("the pods created meanwhile are ready", PATIENCE, async || {
+        let late = pods.list(&ListParams::default().labels("late=pod")).await?.items;
+        let waiting: Vec<String> =
+            late.iter().filter(|pod| !is_ready(pod)).map(ResourceExt::name_any).collect();
+        ensure!(late.len() >= PODS / 10 && waiting.is_empty(), "{waiting:?} of {}", late.len());
+        Ok(())
+    })
+    .await
+}
+
+async fn operators(pods: &Api<Pod>) -> Outcome<Vec<Pod>> {
+    Ok(pods.list(&ListParams::default().labels(OPERATOR)).await?.items)
+}
+
+async fn recovered(pods: &Api<Pod>) -> Outcome {
+    eventually("two ready operators", PATIENCE, async || {
+        let ready = operators(pods).await?.iter().filter(|pod| is_ready(pod)).count();
+        ensure!(ready == 2, "{ready} are");
+        Ok(())
+    })
+    .await
+}
+
+/// Deletes the Secret with the CA and the certificate, and waits until others are in use.
+async fn certificates_exchanged(client: &Client) -> Outcome {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM);
+    let webhooks: Api<MutatingWebhookConfiguration> = Api::all(client.clone());
+    let name = format!("{RELEASE}-webhook-tls");
+    let leaf = |secret: Option<Secret>| secret?.data?.remove("tls.crt").map(|ByteString(pem)| pem);
+    let bundles = async || -> Outcome<Vec<Vec<u8>>> {
+        let all = webhooks.list(&ListParams::default().labels(OPERATOR)).await?;
+        let hooks = all.items.into_iter().flat_map(|item| item.webhooks.unwrap_or_default());
+        let bundles = hooks.filter_map(|hook| hook.client_config.ca_bundle.map(|b| b.0));
+        Ok(bundles.collect())
+    };
+    let (old_leaf, old_bundles) = (leaf(secrets.get_opt(&name).await?), bundles().await?);
+    ensure!(old_leaf.is_some(), "there is no Secret {name} with tls.crt");
+    ensure!(!old_bundles.is_empty(), "no webhook with the label {OPERATOR} has a caBundle");
+    secrets.delete(&name, &DeleteParams::default()).await?;
+    let started = Instant::now();
+    eventually("another certificate and another caBundle", PATIENCE, async || {
+        let new = leaf(secrets.get_opt(&name).await?);
+        ensure!(new.is_some() && new != old_leaf, "the certificate is the old one, or none");
+        let now = bundles().await?;
+        ensure!(now.iter().zip(&old_bundles).all(|(now, old)| now != old), "an old caBundle");
+        Ok(())
+    })
+    .await?;
+    println!("certificates were exchanged in {:.1?}", started.elapsed());
+    Ok(())
+}
