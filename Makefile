@@ -71,19 +71,15 @@ crds-check: build ## whether crds/yaml is what `make crds` would write
 		diff -r "$$made" crds/yaml || { echo 'crds/yaml is out of date: run make crds'; exit 1; }
 
 .PHONY: chart-check
-chart-check: ## helm lint and helm template, with each of charts/warp/ci
+chart-check: ## helm lint and helm template, with right and wrong values
 	$(call step,chart)
-	@PATH=$$(e2e/tools/build.sh helm):$$PATH; \
-	for values in charts/warp/ci/*.yaml e2e/manifests/values.yaml; do \
-		echo "$$values"; \
-		helm lint --quiet --strict charts/warp --values "$$values"; \
-		helm template warp charts/warp --namespace warp-system --values "$$values" >/dev/null; \
-	done
+	@PATH=$$(e2e/tools/build.sh helm):$$PATH && charts/warp/ci/check.sh && \
+		helm lint --quiet --strict charts/warp --values e2e/manifests/values.yaml
 
 .PHONY: shell-check
 shell-check: ## shellcheck of all shell scripts
 	$(call step,shell scripts)
-	@find e2e .ci -type f -exec awk 'FNR == 1 && /^#!.*(\/| |ba)sh$$/ { print FILENAME } { nextfile }' {} + | \
+	@find e2e charts .ci -type f -exec awk 'FNR == 1 && /^#!.*(\/| |ba)sh$$/ { print FILENAME } { nextfile }' {} + | \
 		xargs shellcheck --external-sources --source-path=SCRIPTDIR
 
 .PHONY: deny

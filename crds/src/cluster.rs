@@ -253,8 +253,8 @@ pub struct SidecarSpec {
     /// Its image. Default: the operator's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// Its requests and limits. Default: requests 10m CPU and memoryLimit + 32Mi; a memory limit
-    /// of memoryLimit + 128Mi.
+    /// Its requests and limits. Default: requests of 10m CPU and memoryLimit + 32Mi; a memory limit
+    /// of memoryLimit + 128Mi. With memory storage memoryLimit counts twice.
     #[serde(default)]
     pub resources: ResourceRequirements,
     /// Bytes that cached entries may take (and, with memory storage, as much again for the data).

@@ -56,10 +56,10 @@ pub fn nats_url(cluster_namespace: &str, cluster: &str) -> String {
 /// The key, in the Secret named [`nats_object`], of the NKEY seed of the sidecars' NATS user.
 pub const NATS_SIDECAR_SEED: &str = "sidecar.nk";
 
-/// What sets a cluster's subjects and stream apart from every other's on a shared NATS. Neither
-/// part can contain `_`.
+/// What sets a cluster's subjects and stream apart from every other's on a shared NATS. A `.` would
+/// split a subject; names can't contain the `_` that stands for it, so no two clusters share one.
 pub fn tenant(cluster: &WarpCluster) -> String {
-    format!("{}_{}", cluster.namespace().unwrap_or_default(), cluster.name_any()).replace('.', "-")
+    format!("{}_{}", cluster.namespace().unwrap_or_default(), cluster.name_any()).replace('.', "_")
 }
 
 /// The JetStream stream of a tenant's invalidations.

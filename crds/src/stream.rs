@@ -2,6 +2,8 @@
 //! so that this crate needs no NATS client. The operator sends it for a managed NATS, the sidecar
 //! for one that exists; both send the very same, so either may come first.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::names::{invalidation_stream, invalidation_subject, republish_subject};
@@ -13,11 +15,11 @@ pub const EPOCH: &str = "warp-epoch";
 
 /// How long an invalidation can be replayed, and so how long a sidecar may be cut off and still
 /// keep its cache.
-const MAX_AGE_SECONDS: u64 = 3600;
-/// As `MAX_AGE_SECONDS`, in bytes of invalidations.
-const MAX_BYTES: u64 = 256 << 20;
+pub const MAX_AGE: Duration = Duration::from_hours(1);
+/// As [`MAX_AGE`], in bytes of invalidations, where nobody chose another bound.
+pub const MAX_BYTES: i64 = 256 << 20;
 /// How long a repeated publish is recognized by its `Nats-Msg-Id`.
-const DUPLICATE_WINDOW_SECONDS: u64 = 120;
+pub const DUPLICATE_WINDOW: Duration = Duration::from_mins(2);
 
 /// The request's body for `$JS.API.STREAM.CREATE.<name>` and, with the `epoch` that the stream has,
 /// `$JS.API.STREAM.UPDATE.<name>`; the name is [`invalidation_stream`]'s.
@@ -25,7 +27,7 @@ const DUPLICATE_WINDOW_SECONDS: u64 = 120;
 /// The stream republishes what it has stored: sidecars subscribe to that without any state in the
 /// server, and fill what they missed by Direct Get.
 pub fn config(tenant: &str, replicas: u8, epoch: &str) -> Value {
-    let nanoseconds = |seconds: u64| seconds * 1_000_000_000;
+    let nanoseconds = |duration: Duration| duration.as_secs() * 1_000_000_000;
     json!({
         "name": invalidation_stream(tenant),
         "description": "Invalidations between the Warp sidecars of a WarpCluster",
@@ -33,9 +35,9 @@ pub fn config(tenant: &str, replicas: u8, epoch: &str) -> Value {
         "retention": "limits",
         "storage": "file",
         "discard": "old",
-        "max_age": nanoseconds(MAX_AGE_SECONDS),
+        "max_age": nanoseconds(MAX_AGE),
         "max_bytes": MAX_BYTES,
-        "duplicate_window": nanoseconds(DUPLICATE_WINDOW_SECONDS),
+        "duplicate_window": nanoseconds(DUPLICATE_WINDOW),
         "num_replicas": replicas,
         "allow_direct": true,
         "republish": {

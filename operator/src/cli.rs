@@ -102,10 +102,12 @@ pub struct Cleanup {
 
 fn duration(text: &str) -> Result<Duration, String> {
     let parsed: kube::core::Duration = text.parse().map_err(|error| format!("{error}"))?;
-    Duration::try_from(parsed)
-        .ok()
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "give more than nothing, such as 720h".to_owned())
+    let negative = parsed.is_negative();
+    let duration = Duration::from(parsed);
+    if negative || duration.is_zero() {
+        return Err("give more than nothing, such as 720h".to_owned());
+    }
+    Ok(duration)
 }
 
 #[cfg(test)]
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn durations_are_written_as_in_go() {
-        assert_eq!(duration("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(duration("1h30m"), Ok(Duration::from_mins(90)));
         assert!(duration("-1h").is_err() && duration("0s").is_err() && duration("7").is_err());
     }
 }

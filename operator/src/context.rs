@@ -7,6 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Lookup;
+use tokio_util::task::TaskTracker;
 
 use crate::cluster::build::nats_stateful_set::Image;
 use crate::inject;
@@ -32,6 +33,8 @@ pub struct Context {
     pub nats_image: Image,
     /// How often each object failed in a row.
     pub failures: Failures,
+    /// Counts the reconciliations that run.
+    pub running: TaskTracker,
 }
 
 /// How often each object failed in a row, and how long to wait for the next try.
@@ -43,7 +46,7 @@ impl Failures {
     pub fn next_try<K: Lookup>(&self, object: &K) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(Self::key(object)).or_default();
-        let wait = Duration::from_secs(1 << (*count).min(6)).min(Duration::from_secs(60));
+        let wait = Duration::from_secs(1 << (*count).min(6)).min(Duration::from_mins(1));
         *count += 1;
         wait
     }

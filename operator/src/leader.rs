@@ -1,7 +1,6 @@
 //! What the leader does and nobody else: both controllers and the collecting of orphans. All of it
 //! ends when the future is dropped.
 
-use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,7 +18,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{Predicate, PredicateConfig, WatchStreamExt, predicates};
 use kube::{Client, Resource, ResourceExt};
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use warp_crds::names;
 
 use crate::cluster::build::credentials::references;
@@ -50,14 +49,16 @@ pub struct Leader {
     pub injection: inject::Settings,
     /// The servers of a managed NATS.
     pub nats_image: Image,
+    /// Counts the reconciliations that run.
+    pub running: TaskTracker,
     /// Becomes true when the watches have been read once.
     pub watching: Arc<AtomicBool>,
 }
 
 impl Leader {
-    /// Reconciles until `stop`, and then until what was begun is done. Dropped, it ends in the
-    /// middle of that.
-    pub async fn lead(&self, stop: &CancellationToken) {
+    /// Reconciles for ever. When it is dropped, what it was doing stops at its next pause, which
+    /// [`Self::stopped`] waits for.
+    pub async fn lead(&self) {
         let (view, writers) = View::new();
         let reporter = Reporter {
             controller: names::FIELD_MANAGER.to_owned(),
@@ -72,21 +73,23 @@ impl Leader {
             injection: self.injection.clone(),
             nats_image: self.nats_image.clone(),
             failures: Failures::default(),
+            running: self.running.clone(),
         });
         let gone = Arc::new(Notify::new());
-        let (clusters, policies) = controllers(&context, writers, &gone, stop);
+        let (clusters, policies) = controllers(&context, writers, &gone);
         let watching = async {
             view.filled().await;
             self.watching.store(true, Ordering::Relaxed);
             tracing::info!("the watches have been read");
         };
         let collecting = orphans::collect(&self.client, &view, &self.injection, &gone);
-        tokio::join!(
-            clusters,
-            policies,
-            stop.run_until_cancelled(watching),
-            stop.run_until_cancelled(collecting),
-        );
+        tokio::join!(clusters, policies, watching, collecting,);
+    }
+
+    /// Waits until no reconciliation runs any more.
+    pub async fn stopped(&self) {
+        self.running.close();
+        self.running.wait().await;
     }
 }
 
@@ -97,7 +100,6 @@ fn controllers(
     context: &Arc<Context>,
     writers: Writers,
     gone: &Arc<Notify>,
-    stop: &CancellationToken,
 ) -> (impl Future<Output = ()> + use<>, impl Future<Output = ()> + use<>) {
     let client = &context.client;
     let view = &context.view;
@@ -154,7 +156,6 @@ fn controllers(
         view.clusters.clone(),
     )
     .with_config(config())
-    .graceful_shutdown_on(stop.clone().cancelled_owned())
     .reconcile_on(policy_changes)
     .watches_stream(pods.touched_objects(), |pod| labelled(&pod))
     // Only counted, at the controller's own pace.
@@ -175,7 +176,7 @@ fn controllers(
         labelled(&o)
     })
     .run(cluster::reconcile, cluster::error_policy, Arc::clone(context))
-    .for_each(|outcome| ready(log("WarpCluster", outcome)));
+    .for_each(async |outcome| log("WarpCluster", outcome));
 
     let of_cluster = view.policies.clone();
     let policies = Controller::for_stream(
@@ -183,13 +184,12 @@ fn controllers(
         view.policies.clone(),
     )
     .with_config(config())
-    .graceful_shutdown_on(stop.clone().cancelled_owned())
     .reconcile_on(
         cluster_changes
             .flat_map(move |cluster| stream::iter(naming_policies(&of_cluster, &cluster))),
     )
     .run(policy::reconcile, policy::error_policy, Arc::clone(context))
-    .for_each(|outcome| ready(log("WarpPolicy", outcome)));
+    .for_each(async |outcome| log("WarpPolicy", outcome));
     (clusters, policies)
 }
 

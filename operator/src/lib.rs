@@ -16,12 +16,12 @@
 //! | `warpcache.dev` | `warpclusters`, `warppolicies` | get, list, watch, delete (cleanup) |
 //! | `warpcache.dev` | `warpclusters/status`, `warppolicies/status` | patch |
 //! | `warpcache.dev` | `warpclusters/finalizers` | update (owners that block deletion, where that admission is on) |
-//! | core | `namespaces` | get, list, watch |
-//! | core | `pods` | get, list, watch, patch (the annotation that makes kubelets look) |
+//! | core | `namespaces` | list, watch |
+//! | core | `pods` | list, watch, patch (the annotation that makes kubelets look) |
 //! | core | `configmaps`, `secrets`, `services` | get, list, watch, create, patch, delete |
 //! | core | `persistentvolumeclaims` | list, delete (cleanup) |
 //! | `apps` | `statefulsets` | get, list, watch, create, patch, delete |
-//! | `policy` | `poddisruptionbudgets` | get, list, watch, create, patch, delete |
+//! | `policy` | `poddisruptionbudgets` | list, watch, create, patch, delete |
 //! | `events.k8s.io` | `events` | create, patch |
 //!
 //! In the operator's own namespace:

@@ -24,7 +24,7 @@ use crate::inject;
 use crate::view::View;
 
 /// The pace when no cluster goes.
-const PACE: Duration = Duration::from_secs(60);
+const PACE: Duration = Duration::from_mins(1);
 /// Copies deleted at once.
 const CONCURRENCY: usize = 8;
 

@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::cli::{Place, Run};
 use crate::cluster::build::nats_stateful_set::Image;
@@ -71,6 +72,7 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
             pull_policy: settings.image_pull_policy.clone(),
         },
         watching: ready.watches.clone(),
+        running: TaskTracker::new(),
     };
     let lease = lease_settings(&settings.place, owner.clone());
     let resolver = certs::Resolver::default();
@@ -126,7 +128,7 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
         parts.spawn(whole(certs::run(client.clone(), certs, leadership.clone(), work.clone())));
         parts.spawn(whole(workload::run(client.clone(), leadership, work.clone())));
         let work = work.clone();
-        parts.spawn(async move { Ok(webhook::run(webhook, work).await?) });
+        parts.spawn(async move { Ok(Box::pin(webhook::run(webhook, work)).await?) });
     }
 
     let mut outcome = tokio::select! {
@@ -145,9 +147,10 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
         }
         outcome
     };
-    match timeout(FAREWELL, rest).await {
-        Ok(ended) => outcome = outcome.and(ended),
-        Err(_) => tracing::warn!("not everything ended in time"),
+    if let Ok(ended) = timeout(FAREWELL, rest).await {
+        outcome = outcome.and(ended);
+    } else {
+        tracing::warn!("not everything ended in time");
     }
     parts.abort_all();
     elections.cancel();
@@ -172,8 +175,8 @@ async fn whole(part: impl Future<Output = ()>) -> Result<(), Error> {
     Ok(())
 }
 
-/// Leads whenever `leadership` says so. When it doesn't any more, another may lead already: then
-/// this one stops in the middle of what it does.
+/// Leads whenever `leadership` says so, and stops, in the middle of what it does, when it doesn't:
+/// another may lead already.
 async fn lead(
     leader: Leader,
     mut leadership: watch::Receiver<bool>,
@@ -187,9 +190,11 @@ async fn lead(
         }
         gauge.set(1);
         tokio::select! {
+            () = stop.cancelled() => {}
             _ = leadership.wait_for(|leads| !*leads) => {}
-            () = leader.lead(&stop) => {}
+            () = leader.lead() => {}
         }
+        leader.stopped().await;
         gauge.set(0);
     }
 }

@@ -4,6 +4,7 @@
 //! the metadata is even read.
 
 use std::future::ready;
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
@@ -13,6 +14,7 @@ use kube::runtime::watcher::{self, Config};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::OnceCell;
 use warp_crds::{WarpCluster, WarpPolicy, names};
 
 use crate::fault::Fault;
@@ -35,6 +37,8 @@ pub struct View {
     pub asking: Store<Pod>,
     /// All namespaces.
     pub namespaces: Store<PartialObjectMeta<Namespace>>,
+    /// Set once every store has been filled.
+    filled: Arc<OnceCell<()>>,
 }
 
 /// The other ends of the stores in a [`View`].
@@ -68,20 +72,26 @@ impl View {
             injected: writers.injected.as_reader(),
             asking: writers.asking.as_reader(),
             namespaces: writers.namespaces.as_reader(),
+            filled: Arc::default(),
         };
         (view, writers)
     }
 
     /// Waits until every store has been filled once. Nothing may be judged missing before.
     pub async fn filled(&self) {
-        // An error says that the writer is gone: this leadership has ended, and with it the waiter.
-        let _ = tokio::join!(
-            self.clusters.wait_until_ready(),
-            self.policies.wait_until_ready(),
-            self.injected.wait_until_ready(),
-            self.asking.wait_until_ready(),
-            self.namespaces.wait_until_ready(),
-        );
+        // A store wakes only the last of those who wait for it, so one waits for all.
+        let wait = async || {
+            // An error says that the writer is gone: this leadership has ended, and with it the
+            // waiter.
+            let _ = tokio::join!(
+                self.clusters.wait_until_ready(),
+                self.policies.wait_until_ready(),
+                self.injected.wait_until_ready(),
+                self.asking.wait_until_ready(),
+                self.namespaces.wait_until_ready(),
+            );
+        };
+        self.filled.get_or_init(wait).await;
     }
 }
 
@@ -189,6 +199,26 @@ mod tests {
 
     use super::*;
     use crate::cluster::usage;
+
+    #[tokio::test]
+    async fn all_who_wait_for_the_stores_are_woken() {
+        let (view, mut writers) = View::new();
+        let waiters: Vec<_> = (0..3)
+            .map(|_| {
+                let view = view.clone();
+                tokio::spawn(async move { view.filled().await })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        writers.clusters.apply_watcher_event(&watcher::Event::InitDone);
+        writers.policies.apply_watcher_event(&watcher::Event::InitDone);
+        writers.injected.apply_watcher_event(&watcher::Event::InitDone);
+        writers.asking.apply_watcher_event(&watcher::Event::InitDone);
+        writers.namespaces.apply_watcher_event(&watcher::Event::InitDone);
+        for waiter in waiters {
+            waiter.await.unwrap();
+        }
+    }
 
     #[test]
     fn a_pruned_pod_tells_the_same_of_its_sidecar() {

@@ -1,5 +1,7 @@
 //! What every bus must do alike.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "a test ends so")]
+
 #[path = "support/listener.rs"]
 mod listener;
 #[path = "support/servers/mod.rs"]

@@ -199,6 +199,20 @@ async fn without_a_proof_for_the_bound_hits_stop_and_come_back_with_one() {
 }
 
 #[tokio::test]
+async fn what_was_read_before_the_bus_was_joined_is_read_again() {
+    let pod = Pod::new().await;
+    pod.storage.put_behind("k", "before");
+    let bus = ScriptedBus::new();
+    pod.engine.exchange_bus(bus.clone());
+    assert_eq!(pod.read("k").await, Ok(Some(Bytes::from("before"))));
+    // A peer's write whose message went by before this pod knew the bus's order.
+    pod.storage.put_behind("k", "after");
+    bus.prove().await;
+    pod.until("the bus is live", |engine| engine.status().0.live).await;
+    assert_eq!(pod.read("k").await, Ok(Some(Bytes::from("after"))));
+}
+
+#[tokio::test]
 async fn lost_positions_flush_the_cache() {
     let pod = Pod::new().await;
     pod.storage.put_behind("k", "v");

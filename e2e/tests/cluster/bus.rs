@@ -42,6 +42,7 @@ async fn a_killed_nats_leaves_nothing_stale() -> Outcome {
             until.abs_diff(from)
         );
 
+        warmed(&apps).await?;
         let pods = apps.iter().map(|app| app.pod.clone()).collect();
         let history = traffic.stop().await?;
         judge(&history, &[Cut { pods, from, until }])?;
@@ -126,14 +127,17 @@ async fn all_live(apps: &[App], within: Duration) -> Outcome {
 
 /// Waits until every sidecar has answered from memory, so that there is something to be stale.
 async fn warmed(apps: &[App]) -> Outcome {
-    eventually("every sidecar has answered from memory", Duration::from_secs(20), async || {
-        for app in apps {
-            let hits = app.sidecar.status().await?.cache.hits;
-            ensure!(hits > 20, "{}: {hits} hits", app.pod);
-        }
-        Ok(())
-    })
-    .await
+    for app in apps {
+        let before = app.sidecar.status().await?.cache.hits;
+        let what = format!("{} answers from memory", app.pod);
+        eventually(&what, Duration::from_secs(20), async || {
+            let hits = app.sidecar.status().await?.cache.hits - before;
+            ensure!(hits >= 20, "{hits} hits");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 fn judge(history: &History, cuts: &[Cut]) -> Outcome {

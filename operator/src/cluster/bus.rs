@@ -74,7 +74,7 @@ async fn ours(cluster: &WarpCluster, managed: &Managed<'_>) -> View {
         format!("nats://{address}:{CLIENT_PORT}")
     };
     let limits = Limits {
-        replicas: usize::try_from(wanted).unwrap_or(1),
+        replicas: u8::try_from(wanted).unwrap_or(1),
         bytes: managed.servers.stream_bytes(),
     };
     let credentials = Credentials::Seed(managed.servers.keys.operator.seed.clone());

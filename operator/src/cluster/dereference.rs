@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
-use kube::api::{Api, ListParams};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use kube::api::{Api, ListParams, ObjectMeta};
 use kube::{Client, Resource, ResourceExt};
 use warp_crds::manifest::{self, Manifests};
 use warp_crds::{WarpCluster, names};
@@ -33,6 +33,9 @@ pub struct Found {
     pub nats_secret: BTreeMap<String, ByteString>,
     /// The pods of its managed NATS.
     pub nats_pods: Vec<Pod>,
+    /// Pods or volumes of an earlier managed NATS are still on their way out. A StatefulSet that
+    /// meets them backs off for minutes.
+    pub leftovers: bool,
     /// Objects of others that stand where a managed NATS would go, such as `Service shop-nats`.
     pub taken: Vec<String>,
 }
@@ -53,15 +56,29 @@ pub async fn dereference(client: &Client, cluster: &WarpCluster) -> Result<Found
         services.get_opt(&nats_object),
         secrets.get_opt(&nats_object),
     )?;
-    let compiled = config_map.and_then(|map| {
+    // What an earlier cluster of the same name left is collected by Kubernetes in a moment.
+    let ours = |metadata: &ObjectMeta| {
+        let mut owners = metadata.owner_references.iter().flatten();
+        owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
+    };
+    let compiled = config_map.filter(|map| ours(&map.metadata)).and_then(|map| {
         let text = map.data?.remove(names::CONFIG_FILE)?;
         // A text that this version doesn't take counts as none.
         manifest::parse(&text).ok()
     });
-    let nats_pods = if stateful_set.is_some() {
-        nats_pods(client, cluster, &namespace).await?
-    } else {
-        Vec::new()
+    let taken =
+        [taken(stateful_set.as_ref()), taken(service.as_ref()), taken(nats_secret.as_ref())];
+    let going = stateful_set.as_ref().is_some_and(|set| !ours(&set.metadata));
+    let stateful_set = stateful_set.filter(|_| !going);
+    let servers = ListParams::default().labels(&selector(cluster));
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let nats_pods = pods.list(&servers).await?.items;
+    let leftovers = stateful_set.is_none() && {
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+        let claims = claims.list_metadata(&servers).await?.items;
+        going
+            || nats_pods.iter().any(|pod| is_going(&pod.metadata))
+            || claims.iter().any(|claim| is_going(&claim.metadata))
     };
     let before = compiled.as_ref().map(|manifests| &manifests.cluster.spec);
     let mut values = Values::new();
@@ -77,17 +94,16 @@ pub async fn dereference(client: &Client, cluster: &WarpCluster) -> Result<Found
             .and_then(|secret| secret.data?.remove(&reference.key).map(|value| value.0));
         values.insert(reference.clone(), value);
     }
-    let taken =
-        [taken(stateful_set.as_ref()), taken(service.as_ref()), taken(nats_secret.as_ref())];
     let data = |secret: Option<Secret>| secret.and_then(|secret| secret.data).unwrap_or_default();
     Ok(Found {
         compiled,
-        files: data(files),
+        files: data(files.filter(|secret| ours(&secret.metadata))),
         secrets: values,
         stateful_set,
         service,
         nats_secret: data(nats_secret),
         nats_pods,
+        leftovers,
         taken: taken.into_iter().flatten().collect(),
     })
 }
@@ -99,17 +115,16 @@ fn taken<K: Resource<DynamicType = ()>>(object: Option<&K>) -> Option<String> {
     (!ours).then(|| format!("{} {}", K::kind(&()), object.name_any()))
 }
 
-async fn nats_pods(
-    client: &Client,
-    cluster: &WarpCluster,
-    namespace: &str,
-) -> Result<Vec<Pod>, kube::Error> {
-    let selector: Vec<String> = labels::of_pod(cluster, labels::NATS)
-        .into_iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    Ok(pods.list(&ListParams::default().labels(&selector.join(","))).await?.items)
+fn selector(cluster: &WarpCluster) -> String {
+    let labels = labels::of_pod(cluster, labels::NATS);
+    let terms: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    terms.join(",")
+}
+
+/// Whether a server's pod or volume is on its way out, now that its StatefulSet is gone.
+fn is_going(metadata: &ObjectMeta) -> bool {
+    let owned = metadata.owner_references.as_ref().is_some_and(|owners| !owners.is_empty());
+    owned || metadata.deletion_timestamp.is_some()
 }
 
 /// The StatefulSet as the pace of its update depends on it. `behind` are the servers whose copies

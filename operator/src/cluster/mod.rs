@@ -16,4 +16,7 @@ pub mod touch;
 pub mod usage;
 pub mod validate;
 
+#[cfg(test)]
+mod tests;
+
 pub use reconcile::{Error, error_policy, reconcile};

@@ -33,6 +33,8 @@ use crate::view::Cluster;
 
 /// The pace while nothing changes.
 const STEADY: Duration = Duration::from_secs(10);
+/// The pace while a sidecar is cut off from something.
+const UNEASY: Duration = Duration::from_secs(3);
 /// The pace while sidecars or servers are on their way.
 const HURRY: Duration = Duration::from_secs(1);
 /// Namespaces written to at once.
@@ -89,9 +91,10 @@ pub fn error_policy(object: Arc<Cluster>, _: &Error, context: Arc<Context>) -> A
 
 /// Brings one cluster's world to what it asks for, and says how it is.
 pub async fn reconcile(object: Arc<Cluster>, context: Arc<Context>) -> Result<Action, Error> {
+    let _running = context.running.token();
     let started = Instant::now();
     let outcome = match &object.0 {
-        Ok(cluster) => run(cluster, &context).await,
+        Ok(cluster) => Box::pin(run(cluster, &context)).await,
         Err(invalid) => Err(Error::Malformed(invalid.error.clone())),
     };
     let result = outcome.as_ref().map_or_else(Error::category, |_| "ok");
@@ -110,7 +113,7 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
     }
     context.view.filled().await;
     let client = &context.client;
-    let found = dereference(client, cluster).await.map_err(Error::Dereference)?;
+    let found = Box::pin(dereference(client, cluster)).await.map_err(Error::Dereference)?;
     let standing = Standing {
         compiled: found.compiled.as_ref(),
         stateful_set: found.stateful_set.as_ref(),
@@ -192,9 +195,26 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
         summary: &summary,
         failed_namespaces: &distributed.failed,
     });
+    let pace = pace(&bus, &summary);
     write(cluster, &observations, Some(&accepted.hash), summary, context).await?;
-    let hurry = updating || matches!(bus, bus::View::Provisioning { .. });
-    Ok(Action::requeue(if hurry { HURRY } else { STEADY }))
+    Ok(Action::requeue(pace))
+}
+
+/// When to look again if nothing tells of a change before.
+fn pace(bus: &bus::View, seen: &SidecarsSummary) -> Duration {
+    let moving = match bus {
+        bus::View::Provisioning { .. } => true,
+        bus::View::Connected(stream) => !stream.behind.is_empty(),
+        _ => false,
+    };
+    let least = seen.reachable.min(seen.bus_connected).min(seen.storage_connected);
+    if moving || seen.current < seen.reachable {
+        HURRY
+    } else if least < seen.running {
+        UNEASY
+    } else {
+        STEADY
+    }
 }
 
 /// Who uses a cluster.
@@ -332,7 +352,9 @@ async fn apply_nats(
         apply(client, &headless),
         apply(client, &clients),
     )?;
-    apply(client, &set).await?;
+    if !found.leftovers {
+        apply(client, &set).await?;
+    }
     Ok(())
 }
 

@@ -54,10 +54,13 @@ pub fn sidecar(pod: &Pod) -> Option<Sidecar> {
         .iter()
         .flat_map(|status| status.init_container_statuses.iter().flatten())
         .any(|status| status.name == names::SIDECAR_CONTAINER && status.started == Some(true));
-    let ports = container.ports.iter().flatten();
-    let port =
-        ports.filter(|port| port.name.as_deref() == Some(inject::METRICS_PORT_NAME)).map(|p| p.container_port);
-    let address = match (status.and_then(|status| status.pod_ip.as_deref()), port.last()) {
+    let port = container
+        .ports
+        .iter()
+        .flatten()
+        .find(|port| port.name.as_deref() == Some(inject::METRICS_PORT_NAME))
+        .map(|port| port.container_port);
+    let address = match (status.and_then(|status| status.pod_ip.as_deref()), port) {
         (Some(ip), Some(port)) if ip.contains(':') => Some(format!("[{ip}]:{port}")),
         (Some(ip), Some(port)) => Some(format!("{ip}:{port}")),
         _ => None,

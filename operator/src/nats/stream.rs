@@ -1,27 +1,17 @@
-//! The JetStream stream of a cluster's invalidations: what it must be, and making it so.
+//! Making the JetStream stream of a cluster's invalidations what [`warp_crds::stream`] says, and
+//! keeping it so.
 //!
-//! The stream republishes what it stored to a plain subject, so that the sidecars follow it without
-//! any state of theirs on the servers, and gives single messages directly, so that they can fill
-//! gaps. Its metadata carries an epoch: whoever sees another epoch knows that positions of before
-//! mean nothing any more, even if the stream was lost and made anew.
-
-use std::time::Duration;
+//! Its metadata carries an epoch: whoever sees another epoch knows that positions of before mean
+//! nothing any more. A stream that is made gets a new one, one that is updated keeps its own.
 
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
 };
-use async_nats::jetstream::stream::{Config, Republish, StorageType};
+use async_nats::jetstream::stream::Config;
 use async_nats::jetstream::{self, ErrorCode};
 use async_nats::{Client, jetstream::stream::Info};
 use rand::Rng;
-use warp_crds::names;
-
-/// The key, in the stream's metadata, of the epoch.
-pub const EPOCH: &str = "warp-epoch";
-/// How long an invalidation can be replayed. A sidecar that was away for longer flushes.
-const MAX_AGE: Duration = Duration::from_secs(3600);
-/// The bound of the stream on servers that aren't ours.
-const EXTERNAL_BYTES: i64 = 256 << 20;
+use warp_crds::{names, stream};
 
 /// What is asked of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,15 +26,15 @@ pub struct Wanted {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Copies of each message.
-    pub replicas: usize,
-    /// Bytes, after which the oldest messages go.
+    pub replicas: u8,
+    /// Bytes that there is room for; the stream may be smaller.
     pub bytes: i64,
 }
 
 /// What the stream was found to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// See [`EPOCH`].
+    /// See [`stream::EPOCH`].
     pub epoch: String,
     /// Names of the servers whose copy is behind or that are offline.
     pub behind: Vec<String>,
@@ -53,6 +43,9 @@ pub struct Found {
 /// Why the stream isn't as it must be.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
+    /// The definition isn't one that the client takes.
+    #[error("the stream's definition can't be read: {0}")]
+    Definition(#[from] serde_json::Error),
     /// It couldn't be read.
     #[error(
         "stream {name} can't be read; the user needs $JS.API.STREAM.INFO.{name}, and JetStream must be on: {source}"
@@ -87,36 +80,27 @@ pub fn planned(
     present: Option<&Config>,
     wanted: &Wanted,
     epoch: impl FnOnce() -> String,
-) -> Config {
-    let subject = names::invalidation_subject(&wanted.tenant);
-    let mut config = present.cloned().unwrap_or_else(|| Config {
-        name: names::invalidation_stream(&wanted.tenant),
-        max_age: MAX_AGE,
-        max_bytes: EXTERNAL_BYTES,
-        max_messages: -1,
-        max_messages_per_subject: -1,
-        num_replicas: 1,
-        storage: StorageType::File,
-        ..Default::default()
-    });
+) -> serde_json::Result<Config> {
+    let replicas = wanted.limits.map_or(1, |limits| limits.replicas);
+    let stands = present.and_then(|config| config.metadata.get(stream::EPOCH)).cloned();
+    let epoch = stands.filter(|epoch| !epoch.is_empty()).unwrap_or_else(epoch);
+    let mut new: Config = serde_json::from_value(stream::config(&wanted.tenant, replicas, &epoch))?;
     if let Some(limits) = wanted.limits {
-        config.max_age = MAX_AGE;
-        config.max_bytes = limits.bytes;
-        config.num_replicas = limits.replicas;
+        new.max_bytes = new.max_bytes.min(limits.bytes);
     }
-    if !config.subjects.contains(&subject) {
-        config.subjects.push(subject.clone());
+    let Some(present) = present else { return Ok(new) };
+    let mut config = present.clone();
+    config.subjects = new.subjects;
+    config.republish = new.republish;
+    config.allow_direct = new.allow_direct;
+    config.metadata.extend(new.metadata);
+    if wanted.limits.is_some() {
+        config.max_age = new.max_age;
+        config.max_bytes = new.max_bytes;
+        config.duplicate_window = new.duplicate_window;
+        config.num_replicas = new.num_replicas;
     }
-    config.republish = Some(Republish {
-        source: subject,
-        destination: names::republish_subject(&wanted.tenant),
-        headers_only: false,
-    });
-    config.allow_direct = true;
-    if config.metadata.get(EPOCH).is_none_or(String::is_empty) {
-        config.metadata.insert(EPOCH.to_owned(), epoch());
-    }
-    config
+    Ok(config)
 }
 
 /// Makes the stream what it must be and says what it is.
@@ -134,7 +118,7 @@ pub async fn ensure(client: &Client, wanted: &Wanted) -> Result<Found, StreamErr
             _ => return Err(StreamError::Read { name, source: error }),
         },
     };
-    let config = planned(present.as_ref().map(|info| &info.config), wanted, new_epoch);
+    let config = planned(present.as_ref().map(|info| &info.config), wanted, new_epoch)?;
     let info = match present {
         Some(info) if info.config == config => info,
         Some(_) => {
@@ -176,7 +160,7 @@ async fn create(
 fn found(info: &Info) -> Found {
     let behind = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
     Found {
-        epoch: info.config.metadata.get(EPOCH).cloned().unwrap_or_default(),
+        epoch: info.config.metadata.get(stream::EPOCH).cloned().unwrap_or_default(),
         behind: behind
             .filter(|peer| !peer.current || peer.offline)
             .map(|peer| peer.name.clone())
@@ -191,6 +175,7 @@ fn new_epoch() -> String {
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use futures::StreamExt;
 
@@ -208,25 +193,26 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_right_stays_as_it_is() {
-        let made = planned(None, &wanted(1 << 20), || "e1".to_owned());
-        assert_eq!(planned(Some(&made), &wanted(1 << 20), || "e2".to_owned()), made);
-        let grown = planned(Some(&made), &wanted(1 << 21), || "e2".to_owned());
+        let made = planned(None, &wanted(1 << 20), || "e1".to_owned()).unwrap();
+        assert_eq!(planned(Some(&made), &wanted(1 << 20), || "e2".to_owned()).unwrap(), made);
+        let grown = planned(Some(&made), &wanted(1 << 21), || "e2".to_owned()).unwrap();
         assert_eq!(grown.max_bytes, 1 << 21);
-        assert_eq!(grown.metadata[EPOCH], "e1");
+        assert_eq!(grown.metadata[stream::EPOCH], "e1");
     }
 
     #[test]
     fn on_servers_of_others_an_existing_stream_keeps_its_limits() {
         let theirs = Config {
             name: "WARP_INV_prod_shop".to_owned(),
-            subjects: vec!["warp.prod_shop.inv".to_owned()],
+            subjects: vec!["warp.prod_shop.>".to_owned()],
             num_replicas: 5,
             max_bytes: 7,
             ..Default::default()
         };
         let wanted = Wanted { limits: None, ..wanted(0) };
-        let kept = planned(Some(&theirs), &wanted, || "e".to_owned());
+        let kept = planned(Some(&theirs), &wanted, || "e".to_owned()).unwrap();
         assert_eq!((kept.num_replicas, kept.max_bytes, kept.max_age), (5, 7, Duration::ZERO));
+        assert_eq!(kept.subjects, ["warp.prod_shop.inv"]);
         assert!(kept.allow_direct && kept.republish.is_some());
     }
 
@@ -294,7 +280,7 @@ mod tests {
         let ack = context.publish("warp.prod_shop.inv", "k".into()).await.unwrap().await.unwrap();
         assert_eq!(&live.next().await.unwrap().payload[..], b"k");
         let stream = context.get_stream("WARP_INV_prod_shop").await.unwrap();
-        assert_eq!(stream.cached_info().config.metadata[EPOCH], epoch);
+        assert_eq!(stream.cached_info().config.metadata[stream::EPOCH], epoch);
         assert_eq!(&stream.direct_get(ack.sequence).await.unwrap().payload[..], b"k");
         assert_eq!(&stream.get_raw_message(ack.sequence).await.unwrap().payload[..], b"k");
 

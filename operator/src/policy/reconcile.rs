@@ -59,6 +59,7 @@ pub fn error_policy(object: Arc<Policy>, _: &Error, context: Arc<Context>) -> Ac
 
 /// Says in the policy's status what became of it.
 pub async fn reconcile(object: Arc<Policy>, context: Arc<Context>) -> Result<Action, Error> {
+    let _running = context.running.token();
     let started = Instant::now();
     let outcome = match &object.0 {
         Ok(policy) => run(policy, &context).await,

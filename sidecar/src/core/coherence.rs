@@ -37,6 +37,12 @@ impl Coherence {
         self.proof_age(now).is_some_and(|age| age <= BOUND)
     }
 
+    /// Whether the bus's order is known. Until then messages about what was read may have been
+    /// missed without a trace.
+    pub fn has_joined(&self) -> bool {
+        self.seen.lock().epoch.is_some()
+    }
+
     /// All invalidations acknowledged before `as_of` are applied.
     pub fn proven(&self, as_of: Millis, end: u64, epoch: String) {
         // Proofs come in order; an older one must not take back a newer one's time.

@@ -81,6 +81,11 @@ impl Engine {
                 self.coherence.behind(to);
             }
             BusEvent::Proof { as_of, position, epoch } => {
+                if !self.coherence.has_joined() {
+                    // What was read until now may have been written since, before the position
+                    // that is joined at: those messages never come.
+                    self.cache.forget_all();
+                }
                 let was_live = self.coherence.is_live(self.clock.millis());
                 self.coherence.proven(self.clock.millis_of(as_of), position, epoch);
                 if !was_live && self.coherence.is_live(self.clock.millis()) {

@@ -26,6 +26,6 @@ impl Host {
     /// A name for this run of the server.
     pub fn new_run_id() -> String {
         let bytes: [u8; 20] = rand::random();
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(bytes)
     }
 }

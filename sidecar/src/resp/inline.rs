@@ -60,9 +60,7 @@ fn double_quoted(text: &[u8], word: &mut BytesMut) -> Result<usize, Unbalanced> 
         at += match &text[at..] {
             [] => return Err(Unbalanced),
             [b'"', ..] => return Ok(at + 1),
-            [b'\\', b'x', high, low, ..]
-                if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-            {
+            [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
                 word.put_u8(hex(*high) << 4 | hex(*low));
                 4
             }

@@ -28,8 +28,7 @@ impl Metrics {
             Opts::new("warp_resp_commands_total", "Commands received, by name."),
             &["command"],
         )?;
-        let connections =
-            IntGauge::new("warp_resp_connections", "Clients that are connected.")?;
+        let connections = IntGauge::new("warp_resp_connections", "Clients that are connected.")?;
         let connections_total =
             IntCounter::new("warp_resp_connections_total", "Clients that have been connected.")?;
         let protocol_errors = IntCounter::new(

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
 use super::command::failure;
@@ -32,86 +33,136 @@ struct Open {
     storage: Arc<dyn Storage>,
 }
 
-/// What came of a command.
+/// What came of commands.
 #[derive(Debug)]
 pub(super) struct Relayed {
-    /// The line, to be used for the next command.
+    /// The line, to be used for the next commands.
     pub(super) link: Link,
-    /// The reply; `None` if the command was given up because nobody waits for it any more.
-    pub(super) reply: Option<Reply>,
-    /// Whether a transaction was lost with the line. Its other commands mustn't run outside it.
+    /// A reply for each command; fewer if they were given up because nobody waits any more.
+    pub(super) replies: Vec<Reply>,
+    /// Whether something was lost with the line: a transaction, whose other commands mustn't run
+    /// outside it, or replies.
     pub(super) broken: bool,
 }
 
 impl Link {
-    /// Sends a command and waits for its reply, which is in the form of `protocol`. A command that
-    /// may wait for long is given up when `gone` is cancelled; any other is carried through.
+    /// Sends `commands` at once and waits for their replies, which are in the form of `protocol`.
+    /// A first command that [`may_wait`] is given up when `gone` is cancelled, any other is carried
+    /// through.
     pub(super) async fn call(
         mut self,
         engine: Arc<Engine>,
-        arguments: Vec<Bytes>,
+        commands: Vec<Vec<Bytes>>,
         protocol: Protocol,
         gone: CancellationToken,
     ) -> Relayed {
-        let step = Step::of(&arguments[0]);
-        let in_transaction = self.transaction.is_open();
         let storage = engine.storage();
-        let both = async {
-            tokio::join!(
-                self.send(&storage, &arguments, protocol),
-                scope_written(storage.as_ref(), &arguments)
-            )
-        };
-        let (answer, scope) = tokio::select! {
+        let waits = commands.first().is_some_and(|command| may_wait(&command[0]));
+        let scopes =
+            || join_all(commands.iter().map(|command| scope_written(storage.as_ref(), command)));
+        let both = async { tokio::join!(self.exchange(&storage, &commands, protocol), scopes()) };
+        let (answers, scopes) = tokio::select! {
             both = both => both,
-            () = gone.cancelled(), if may_wait(&arguments[0]) => {
+            () = gone.cancelled(), if waits => {
                 // Redis may have given what nobody takes any more.
-                touch(&engine, scope_written(storage.as_ref(), &arguments).await).await;
-                return Relayed { link: Self::default(), reply: None, broken: true };
+                for scope in scopes().await {
+                    touch(&engine, scope).await;
+                }
+                return Relayed { link: Self::default(), replies: Vec::new(), broken: true };
             }
         };
-        match answer {
-            Ok(reply) => {
-                touch(&engine, self.transaction.observe(step, &reply, scope)).await;
-                Relayed { link: self, reply: Some(Reply::Raw(reply)), broken: false }
+        let in_transaction = self.transaction.is_open();
+        let mut replies = Vec::with_capacity(commands.len());
+        let mut lost = false;
+        for ((command, answer), scope) in commands.iter().zip(answers).zip(scopes) {
+            let step = Step::of(&command[0]);
+            // What has no reply may have been done, unless it wasn't sent.
+            let raw = answer.as_deref().unwrap_or_default();
+            let written = self.transaction.observe(step, raw, scope);
+            if !matches!(answer, Err(StorageError::Unavailable { .. })) {
+                touch(&engine, written).await;
             }
-            Err(error) => {
-                if matches!(error, StorageError::Unknown { .. }) {
-                    // Redis may have done it.
-                    touch(&engine, self.transaction.observe(step, b"", scope)).await;
-                }
-                let reply = Some(failure(&error));
-                Relayed { link: Self::default(), reply, broken: in_transaction }
-            }
+            lost |= !matches!(answer, Ok(_) | Err(StorageError::Refused(_)));
+            replies.push(answer.map_or_else(|error| failure(&error), Reply::Raw));
         }
+        let link = if lost { Self::default() } else { self };
+        Relayed { link, replies, broken: lost && in_transaction }
     }
 
+    /// The reply to each command, or why there is none.
+    async fn exchange(
+        &mut self,
+        storage: &Arc<dyn Storage>,
+        commands: &[Vec<Bytes>],
+        protocol: Protocol,
+    ) -> Vec<Result<Bytes>> {
+        let relay = match self.send(storage, commands, protocol).await {
+            Ok(relay) => relay,
+            Err(error) => return vec![Err(error); commands.len()],
+        };
+        let mut answers = Vec::with_capacity(commands.len());
+        for command in commands {
+            let answer = relay.receive_one(command).await;
+            let lost = answer.as_ref().err().and_then(|error| match error {
+                StorageError::Refused(_) => None,
+                StorageError::Unavailable { kind, cause }
+                | StorageError::Unknown { kind, cause } => {
+                    Some(StorageError::Unknown { kind, cause: cause.clone() })
+                }
+            });
+            answers.push(answer);
+            if let Some(error) = lost {
+                answers.resize(commands.len(), Err(error));
+                break;
+            }
+        }
+        answers
+    }
+
+    /// Sends `commands` on a line that is fit for them.
     async fn send(
         &mut self,
         storage: &Arc<dyn Storage>,
-        arguments: &[Bytes],
+        commands: &[Vec<Bytes>],
         protocol: Protocol,
-    ) -> Result<Bytes> {
-        if let Some(open) = &mut self.open {
-            let is_current = Arc::ptr_eq(&open.storage, storage);
-            if is_current && open.protocol != protocol {
-                let version = Bytes::from(protocol.number().to_string());
-                open.relay.send_one(&[Bytes::from_static(b"HELLO"), version]).await?;
-                open.protocol = protocol;
+    ) -> Result<&mut Relay> {
+        let in_transaction = self.transaction.is_open();
+        match self.open.take().filter(|open| Arc::ptr_eq(&open.storage, storage)) {
+            Some(mut open) => match open.send(commands, protocol).await {
+                Ok(()) => return Ok(&mut self.open.insert(open).relay),
+                // The server has closed it, maybe because it was idle.
+                Err(StorageError::Unavailable { .. }) if !in_transaction => {}
+                Err(error) => return Err(error),
+            },
+            None if in_transaction => {
+                return Err(unavailable(storage.as_ref(), "the storage was exchanged"));
             }
-            let answer = match is_current {
-                true => open.relay.send_one(arguments).await,
-                false => Err(unavailable(storage.as_ref(), "the storage was exchanged")),
-            };
-            // The server may have closed it while it was idle.
-            if self.transaction.is_open() || !matches!(answer, Err(StorageError::Unavailable { .. }))
-            {
-                return answer;
-            }
+            None => {}
         }
         let relay = open(storage.as_ref(), protocol).await?;
-        let open = self.open.insert(Open { relay, protocol, storage: Arc::clone(storage) });
-        open.relay.send_one(arguments).await
+        let mut open = Open { relay, protocol, storage: Arc::clone(storage) };
+        open.send(commands, protocol).await?;
+        Ok(&mut self.open.insert(open).relay)
+    }
+}
+
+impl Open {
+    /// Sends `commands`. If it is unavailable, none of them was sent.
+    async fn send(&mut self, commands: &[Vec<Bytes>], protocol: Protocol) -> Result<()> {
+        if self.protocol != protocol {
+            let version = Bytes::from(protocol.number().to_string());
+            self.relay.send_one(&[Bytes::from_static(b"HELLO"), version]).await?;
+            self.protocol = protocol;
+        }
+        for (at, command) in commands.iter().enumerate() {
+            self.relay.send(command).await.map_err(|error| match error {
+                StorageError::Unavailable { kind, cause } if at > 0 => {
+                    StorageError::Unknown { kind, cause }
+                }
+                error => error,
+            })?;
+        }
+        Ok(())
     }
 }
 
@@ -146,7 +197,7 @@ async fn touch(engine: &Arc<Engine>, scope: Option<Scope>) {
 }
 
 /// Whether a command may wait for another client, for as long as that takes.
-fn may_wait(name: &[u8]) -> bool {
+pub(super) fn may_wait(name: &[u8]) -> bool {
     const WAITING: [&str; 12] = [
         "BLPOP",
         "BRPOP",

@@ -155,31 +155,10 @@ impl RequestParser {
     }
 
     fn read_argument(&mut self, input: &BytesMut) -> Result<bool, ProtocolError> {
-        let length = match self.bulk {
-            Some(length) => length,
-            None => {
-                match input.get(self.at) {
-                    None => return Ok(false),
-                    Some(b'$') => {}
-                    Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
-                }
-                let line = self.line(input, self.at + 1, ProtocolError::BulkLineTooBig)?;
-                let Some(line) = line else {
-                    return Ok(false);
-                };
-                let length = parse_i64(&input[line.clone()])
-                    .and_then(|length| usize::try_from(length).ok())
-                    .filter(|length| *length <= self.limits.bulk)
-                    .ok_or(ProtocolError::BulkLength)?;
-                if line.end + length > self.limits.frame {
-                    return Err(ProtocolError::FrameTooBig);
-                }
-                self.at = line.end + 2;
-                self.bulk = Some(length);
-                length
-            }
-        };
-        let end = self.at + length;
+        if self.bulk.is_none() && !self.read_length(input)? {
+            return Ok(false);
+        }
+        let end = self.at + self.bulk.unwrap_or_default();
         if input.len() < end + 2 {
             return Ok(false);
         }
@@ -187,6 +166,27 @@ impl RequestParser {
         self.at = end + 2;
         self.bulk = None;
         self.missing -= 1;
+        Ok(true)
+    }
+
+    fn read_length(&mut self, input: &BytesMut) -> Result<bool, ProtocolError> {
+        match input.get(self.at) {
+            None => return Ok(false),
+            Some(b'$') => {}
+            Some(other) => return Err(ProtocolError::ExpectedBulk(*other)),
+        }
+        let Some(line) = self.line(input, self.at + 1, ProtocolError::BulkLineTooBig)? else {
+            return Ok(false);
+        };
+        let length = parse_i64(&input[line.clone()])
+            .and_then(|length| usize::try_from(length).ok())
+            .filter(|length| *length <= self.limits.bulk)
+            .ok_or(ProtocolError::BulkLength)?;
+        if line.end + length > self.limits.frame {
+            return Err(ProtocolError::FrameTooBig);
+        }
+        self.at = line.end + 2;
+        self.bulk = Some(length);
         Ok(true)
     }
 

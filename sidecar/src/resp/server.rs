@@ -39,7 +39,7 @@ struct UnixSocket {
 /// How many clients may wait to be accepted.
 const BACKLOG: u32 = 1024;
 /// How long a TCP client may be silent before the system asks whether it is still there.
-const KEEPALIVE: Duration = Duration::from_secs(300);
+const KEEPALIVE: Duration = Duration::from_mins(5);
 /// How long accepting rests when the system has no room for another connection.
 const REST: Duration = Duration::from_millis(100);
 
@@ -158,8 +158,7 @@ impl Gate {
         self.tasks.spawn(async move {
             common.metrics.connections_total.inc();
             common.metrics.connections.inc();
-            let connection =
-                Connection::new(stream, Arc::clone(&common), Session::new(admission));
+            let connection = Connection::new(stream, Arc::clone(&common), Session::new(admission));
             let ended = tokio::select! {
                 ended = connection.serve(stop) => ended,
                 () = kill.cancelled() => Ok(()),

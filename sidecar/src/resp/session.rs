@@ -46,6 +46,15 @@ impl Session {
         }
     }
 
+    /// Whether the next command's reply is to be left out; asked once for each command.
+    pub fn take_skip(&mut self) -> bool {
+        let skip = self.replies == Replies::SkipNext;
+        if skip {
+            self.replies = Replies::On;
+        }
+        skip
+    }
+
     /// Lets others see which command ran last.
     pub fn publish_last_command(&self) {
         self.admission.client.with_state(|state| state.last_command = self.last_command);

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 
-use super::reply::Reply;
+use super::reply::{Protocol, Reply};
 use super::reply_parse::{self, NotAReply};
 
 /// See the module.
@@ -28,6 +28,17 @@ pub(super) struct Subscription<S> {
     /// The channels and patterns, and the sharded channels, as Redis counted them last.
     channels: i64,
     sharded: i64,
+}
+
+/// Where a command goes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Route {
+    /// On this line.
+    Here,
+    /// Where it would go without this line.
+    Elsewhere,
+    /// Nowhere; this is the answer.
+    Refused(Reply),
 }
 
 /// The commands that such a line takes.
@@ -71,14 +82,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
         self.channels + self.sharded > 0
     }
 
-    /// Whether it shows what MONITOR shows.
-    pub(super) fn is_monitor(&self) -> bool {
-        self.is_monitor
+    /// Whether nothing would be missed without it.
+    pub(super) fn is_idle(&self) -> bool {
+        !(self.is_monitor || self.is_waiting() || self.is_subscribed())
+    }
+
+    /// Where a command goes that comes after those that opened this line.
+    pub(super) fn route(&self, name: &[u8], protocol: Protocol) -> Route {
+        let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
+        if is("QUIT") || is("RESET") {
+            return Route::Elsewhere;
+        }
+        if self.is_monitor {
+            return Route::Refused(Reply::err("a connection in MONITOR takes QUIT and RESET only"));
+        }
+        // A PING asks whether messages can still come.
+        if is_subscribing(name) || (self.is_subscribed() && is("PING")) {
+            return Route::Here;
+        }
+        if !self.is_subscribed() || protocol == Protocol::Resp3 {
+            return Route::Elsewhere;
+        }
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        Route::Refused(Reply::err(&format!(
+            "Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
+             are allowed in this context"
+        )))
     }
 
     /// The next bytes for the client, which are whole replies; none of them when only the end of a
     /// command was told.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    pub(super) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Bytes>>> {
         while !self.sending.is_empty() {
             match Pin::new(&mut self.stream).poll_write(context, &self.sending) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -107,7 +144,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
                 return Ok(None);
             }
             Reply::Array(items) | Reply::Push(items) => match items.as_slice() {
-                [Reply::Bulk(_), Reply::Bulk(text)] if self.is_waiting() && *text == self.fence() => {
+                [Reply::Bulk(_), Reply::Bulk(text)]
+                    if self.is_waiting() && *text == self.fence() =>
+                {
                     self.answered = self.asked;
                     return Ok(None);
                 }

@@ -68,7 +68,9 @@ impl Step {
 }
 
 /// What is between a connection and Warp, and would be lost or do harm in a transaction of Redis.
-const OF_THE_CONNECTION: [&str; 14] = [
+const OF_THE_CONNECTION: [&str; 16] = [
+    "QUIT",
+    "RESET",
     "HELLO",
     "AUTH",
     "CLIENT",
@@ -96,16 +98,22 @@ impl Transaction {
         self.queued.as_ref().map(|queued| queued.commands)
     }
 
+    /// Whether a command of that name goes to Redis for sure, behind commands that are on their
+    /// way there and change nothing about the transaction.
+    pub(super) fn takes(&self, name: &[u8]) -> bool {
+        let is_spoiled = self.queued.as_ref().is_some_and(|queued| queued.spoiled);
+        self.is_open() && !is_spoiled && !is_of_the_connection(name)
+    }
+
     /// Where a command of that name goes.
     pub(super) fn route(&mut self, name: &[u8]) -> Route {
-        let is = |own: &&str| own.as_bytes().eq_ignore_ascii_case(name);
-        if !self.is_open() || is(&"QUIT") || is(&"RESET") {
+        let ends = [&b"QUIT"[..], b"RESET"].iter().any(|end| end.eq_ignore_ascii_case(name));
+        if !self.is_open() || ends {
             return Route::Warp;
         }
-        let own = OF_THE_CONNECTION.iter().any(|own| is(own));
+        let own = is_of_the_connection(name);
         match &mut self.queued {
             None if own => Route::Warp,
-            None => Route::Redis,
             Some(queued) if own => {
                 queued.spoiled = true;
                 Route::Refused(Reply::Error(Cow::Borrowed(
@@ -117,7 +125,7 @@ impl Transaction {
                     "EXECABORT Transaction discarded because of previous errors.",
                 )))
             }
-            Some(_) => Route::Redis,
+            _ => Route::Redis,
         }
     }
 
@@ -160,6 +168,10 @@ impl Transaction {
     }
 }
 
+fn is_of_the_connection(name: &[u8]) -> bool {
+    OF_THE_CONNECTION.iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
+}
+
 fn merged(one: Option<Scope>, other: Option<Scope>) -> Option<Scope> {
     match (one, other) {
         (Some(Scope::Keys(mut keys)), Some(Scope::Keys(more))) => {
@@ -194,6 +206,8 @@ mod tests {
         let mut transaction = Transaction::default();
         transaction.observe(Step::Multi, b"+OK\r\n", None);
         assert_eq!(transaction.route(b"get"), Route::Redis);
+        assert!(transaction.takes(b"get") && transaction.takes(b"exec"));
+        assert!(!transaction.takes(b"select"));
         assert_eq!(transaction.observe(Step::Other, b"+QUEUED\r\n", keys(&["a"])), None);
         assert_eq!(transaction.observe(Step::Other, b"+QUEUED\r\n", None), None);
         assert_eq!(transaction.observe(Step::Other, b"-ERR\r\n", keys(&["x"])), None);
@@ -240,6 +254,7 @@ mod tests {
         transaction.observe(Step::Multi, b"+OK\r\n", None);
         assert!(matches!(transaction.route(b"SELECT"), Route::Refused(_)));
         assert_eq!(transaction.route(b"QUIT"), Route::Warp);
+        assert!(!transaction.takes(b"SET") && !transaction.takes(b"QUIT"));
         assert!(matches!(transaction.route(b"exec"), Route::Discard(_)));
     }
 

@@ -32,6 +32,8 @@ pub struct MemoryBus {
 #[derive(Debug)]
 struct Order {
     last: u64,
+    /// Whether there is anyone to tell but the writer, who applied it himself.
+    has_peers: bool,
     sender: broadcast::Sender<(u64, Invalidation)>,
 }
 
@@ -39,13 +41,13 @@ impl MemoryBus {
     /// A bus that no one else is on.
     pub fn alone() -> Self {
         let (sender, _) = broadcast::channel(KEPT);
-        Self::on(Arc::new(Mutex::new(Order { last: 0, sender })))
+        Self::on(Arc::new(Mutex::new(Order { last: 0, has_peers: false, sender })))
     }
 
     /// One bus for `members` sidecars in this process.
     pub fn group(members: usize) -> Vec<Self> {
         let (sender, _) = broadcast::channel(KEPT);
-        let order = Arc::new(Mutex::new(Order { last: 0, sender }));
+        let order = Arc::new(Mutex::new(Order { last: 0, has_peers: true, sender }));
         (0..members).map(|_| Self::on(Arc::clone(&order))).collect()
     }
 
@@ -65,8 +67,10 @@ impl SyncBus for MemoryBus {
     async fn publish(&self, invalidation: &Invalidation) -> Result<u64, PublishError> {
         let mut order = self.order.lock();
         order.last += 1;
-        // That no one listens is no fault.
-        let _ = order.sender.send((order.last, invalidation.clone()));
+        if order.has_peers {
+            // That no one listens is no fault.
+            let _ = order.sender.send((order.last, invalidation.clone()));
+        }
         Ok(order.last)
     }
 
@@ -111,7 +115,11 @@ async fn feed(order: Arc<Mutex<Order>>, events: mpsc::Sender<BusEvent>) {
             },
             _ = ticks.tick() => {
                 let as_of = Instant::now();
-                asked.get_or_insert((as_of, order.lock().last));
+                let order = order.lock();
+                if !order.has_peers {
+                    position = order.last;
+                }
+                asked.get_or_insert((as_of, order.last));
                 continue;
             }
         };

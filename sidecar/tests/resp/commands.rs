@@ -360,7 +360,10 @@ async fn commands_are_described() {
         )
         .await;
     let info = client.ask("COMMAND INFO get").await;
-    assert!(info.starts_with("[['get' 2 [readonly fast] 1 1 1 [@read @string @fast] [] [["), "{info}");
+    assert!(
+        info.starts_with("[['get' 2 [readonly fast] 1 1 1 [@read @string @fast] [] [["),
+        "{info}"
+    );
     assert!(client.ask("COMMAND DOCS get").await.starts_with("['get' ['summary' 'Returns the"));
     assert!(client.ask("COMMAND DOCS client|id").await.starts_with("['client|id'"));
     assert!(client.ask("COMMAND").await.len() > 5000);

@@ -14,8 +14,8 @@ use warp_sidecar::resp::request::Limits;
 use warp_sidecar::resp::{Metrics, Server, Settings};
 
 use crate::client::{Client, command};
-use crate::pod::Pod;
 use crate::doubles::ScriptedStorage;
+use crate::pod::Pod;
 
 /// Waits until `holds`.
 async fn until(what: &str, holds: impl Fn() -> bool) {
@@ -45,7 +45,8 @@ async fn reads_wait_for_the_storage_side_by_side_and_are_answered_in_order() {
     let calls = storage.calls.load(Ordering::SeqCst);
     storage.close();
     client.send_raw(b"GET a\r\nGET b\r\nGET c\r\nPING\r\nGET nothing\r\n").await;
-    until("three misses at the storage", || storage.calls.load(Ordering::SeqCst) == calls + 3).await;
+    until("three misses at the storage", || storage.calls.load(Ordering::SeqCst) == calls + 3)
+        .await;
     storage.open();
     for reply in ["'a'", "'b'", "'c'", "PONG", "(nil)"] {
         assert_eq!(client.receive().await, reply);
@@ -172,7 +173,10 @@ async fn limits_end_a_connection() {
     let pod = Pod::with_settings(Settings { request, ..Settings::default() }).await;
     for (sent, error) in [
         (command(&[b"SET", b"k", &[0; 101]]), "ERR Protocol error: invalid bulk length"),
-        (command(&[b"DEL", b"a", b"b", b"c", b"d", b"e"]), "ERR Protocol error: invalid multibulk length"),
+        (
+            command(&[b"DEL", b"a", b"b", b"c", b"d", b"e"]),
+            "ERR Protocol error: invalid multibulk length",
+        ),
         (vec![b'x'; 60], "ERR Protocol error: too big inline request"),
         (b"GET 'k\r\n".to_vec(), "ERR Protocol error: unbalanced quotes in request"),
         (command(&[&[0; 100], &[0; 100], &[0; 100]]), "ERR Protocol error: too big request"),
@@ -187,7 +191,10 @@ async fn limits_end_a_connection() {
 #[tokio::test]
 async fn a_browser_is_hung_up_on() {
     let pod = Pod::of_memory().await;
-    for request in ["POST / HTTP/1.1\r\nHost: a\r\n\r\nSET k v\r\n", "GET / HTTP/1.1\r\nHost: a\r\nSET k v\r\n"] {
+    for request in [
+        "POST / HTTP/1.1\r\nHost: a\r\n\r\nSET k v\r\n",
+        "GET / HTTP/1.1\r\nHost: a\r\nSET k v\r\n",
+    ] {
         let mut client = pod.client().await;
         client.send_raw(request.as_bytes()).await;
         while let Some(reply) = client.try_receive_raw().await {
@@ -206,7 +213,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
     })
     .await;
     let mut client = pod.client().await;
-    client.send(&[b"SET", b"k", &[b'v'; 100_000]]).await;
+    client.send(&[b"SET", b"k", &vec![b'v'; 100_000]]).await;
     assert_eq!(client.receive().await, "OK");
     let mut sender = TcpStream::connect(pod.address).await.unwrap();
     let pipeline = command(&[b"GET", b"k"]).repeat(10_000);
@@ -218,10 +225,9 @@ async fn a_client_that_does_not_read_is_disconnected() {
 
 #[tokio::test]
 async fn one_reply_beyond_the_hard_limit_ends_the_connection() {
-    let pod =
-        Pod::with_settings(Settings { output_hard: 1_000_000, ..Settings::default() }).await;
+    let pod = Pod::with_settings(Settings { output_hard: 1_000_000, ..Settings::default() }).await;
     let mut client = pod.client().await;
-    client.send(&[b"SET", b"k", &[b'v'; 400_000]]).await;
+    client.send(&[b"SET", b"k", &vec![b'v'; 400_000]]).await;
     assert_eq!(client.receive().await, "OK");
     client.expect("STRLEN k -> 400000").await;
     client.send_raw(b"MGET k k k\r\n").await;
@@ -340,8 +346,7 @@ async fn commands_are_counted_by_known_names() {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
     let pod = Pod::of_memory().await;
-    let settings =
-        Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..Settings::default() };
+    let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..Settings::default() };
     let server = Server::bind(settings).await.unwrap();
     let address = server.tcp_address().unwrap();
     let stop = CancellationToken::new();

@@ -1,6 +1,7 @@
 //! The RESP server as its clients see it.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(unreachable_pub, reason = "a test program has no outside")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end so")]
 
 mod client;
 mod commands;

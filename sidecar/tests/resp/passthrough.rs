@@ -155,15 +155,11 @@ async fn a_line_that_redis_closed_is_opened_again() {
     client.expect("HGET h f -> 'w'").await;
 }
 
-/// CLIENT LIST of the Redis itself, which a script can ask for.
-async fn redis_clients(client: &mut Client) -> String {
-    client.ask("EVAL return(redis.call('CLIENT','LIST')) 0").await
-}
-
 #[tokio::test]
 async fn a_blocked_client_waits_alone_and_leaves_nothing_behind() {
-    let (_redis, pod, mut client) = pod().await;
+    let (redis, pod, mut client) = pod().await;
     let mut other = pod.client().await;
+    let mut direct = Client::connect(([127, 0, 0, 1], redis.port).into()).await;
     client.send_raw(b"BLPOP q 0\r\nPING\r\n").await;
     other.expect("SET k v -> OK\nRPUSH q one -> 1").await;
     assert_eq!(client.receive().await, "['q' 'one']");
@@ -171,11 +167,11 @@ async fn a_blocked_client_waits_alone_and_leaves_nothing_behind() {
 
     client.send_raw(b"BLPOP q 0\r\n").await;
     // Until it waits there.
-    while !redis_clients(&mut other).await.contains("cmd=blpop") {
+    while !direct.ask("CLIENT LIST").await.contains("cmd=blpop") {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     drop(client);
-    while redis_clients(&mut other).await.contains("cmd=blpop") {
+    while direct.ask("CLIENT LIST").await.contains("cmd=blpop") {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     other.expect("RPUSH q two -> 1\nLLEN q -> 1").await;
@@ -185,11 +181,7 @@ async fn a_blocked_client_waits_alone_and_leaves_nothing_behind() {
 async fn messages_come_through_between_replies() {
     let (_redis, pod, mut client) = pod().await;
     let mut other = pod.client().await;
-    client
-        .expect(
-            "SUBSCRIBE a b            -> ['subscribe' 'a' 1]",
-        )
-        .await;
+    client.expect("SUBSCRIBE a b            -> ['subscribe' 'a' 1]").await;
     assert_eq!(client.receive().await, "['subscribe' 'b' 2]");
     client
         .expect(
@@ -204,12 +196,15 @@ async fn messages_come_through_between_replies() {
     assert_eq!(client.receive().await, "['pmessage' 'p*' 'pa' 'hi']");
     assert!(other.ask("CLIENT LIST TYPE pubsub").await.contains("flags=P"));
     client.send_raw(b"UNSUBSCRIBE\r\nPUNSUBSCRIBE p*\r\nGET k\r\n").await;
-    let mut left = [client.receive().await, client.receive().await];
-    left.sort();
-    assert_eq!(left, ["['unsubscribe' 'a' 2]", "['unsubscribe' 'b' 1]"].map(str::to_owned));
+    // In Redis' own order.
+    let left = [client.receive().await, client.receive().await];
+    assert!(left[0].starts_with("['unsubscribe' '") && left[0].ends_with("' 2]"), "{left:?}");
+    assert!(left[1].starts_with("['unsubscribe' '") && left[1].ends_with("' 1]"), "{left:?}");
     assert_eq!(client.receive().await, "['punsubscribe' 'p*' 0]");
     assert_eq!(client.receive().await, "'v'");
-    client.expect("HSET h f v -> 1\nSUBSCRIBE c -> ['subscribe' 'c' 1]\nRESET -> RESET\nGET k -> 'v'").await;
+    client
+        .expect("HSET h f v -> 1\nSUBSCRIBE c -> ['subscribe' 'c' 1]\nRESET -> RESET\nGET k -> 'v'")
+        .await;
 }
 
 #[tokio::test]
@@ -231,7 +226,9 @@ async fn a_resp3_client_may_do_both_on_one_connection() {
     other.expect("PUBLISH a hello -> 1\nSPUBLISH s hi -> 1").await;
     assert_eq!(client.receive().await, ">['message' 'a' 'hello']");
     assert_eq!(client.receive().await, ">['smessage' 's' 'hi']");
-    client.expect("UNSUBSCRIBE -> >['unsubscribe' 'a' 0]\nSUNSUBSCRIBE s -> >['sunsubscribe' 's' 0]").await;
+    client
+        .expect("UNSUBSCRIBE -> >['unsubscribe' 'a' 0]\nSUNSUBSCRIBE s -> >['sunsubscribe' 's' 0]")
+        .await;
     assert!(client.ask("HELLO 2").await.starts_with("['server'"));
     client.expect("HGETALL h -> ['f' 'v']\nSUBSCRIBE a -> ['subscribe' 'a' 1]").await;
 }
@@ -261,8 +258,65 @@ async fn a_monitor_sees_what_reaches_redis() {
 
 #[tokio::test]
 async fn subscribers_are_told_when_redis_is_gone() {
-    let (redis, _pod, mut client) = pod().await;
+    let (redis, pod, mut client) = pod().await;
     client.expect("SUBSCRIBE a -> ['subscribe' 'a' 1]").await;
+    let mut former = pod.client().await;
+    former
+        .expect("SUBSCRIBE a -> ['subscribe' 'a' 1]\nUNSUBSCRIBE a -> ['unsubscribe' 'a' 0]")
+        .await;
     redis.kill();
     assert!(client.is_closed().await);
+    former.expect("PING -> PONG").await;
+}
+
+#[tokio::test]
+async fn a_pipeline_for_redis_goes_there_at_once_and_in_order() {
+    let (redis, pod, mut client) = pod().await;
+    let mut pipeline = Vec::new();
+    for n in 0..500 {
+        pipeline.extend(format!("RPUSH list {n}\r\n").into_bytes());
+    }
+    pipeline.extend_from_slice(b"SET k v\r\nGET k\r\nSETRANGE k 0 w\r\nGET k\r\nLLEN list\r\n");
+    pipeline.extend_from_slice(b"CLIENT REPLY SKIP\r\nRPUSH list x\r\nLLEN list\r\n*1\r\n:\r\n");
+    client.send_raw(&pipeline).await;
+    for n in 1..=500 {
+        assert_eq!(client.receive().await, n.to_string());
+    }
+    for reply in ["OK", "'v'", "1", "'w'", "500", "501"] {
+        assert_eq!(client.receive().await, reply);
+    }
+    assert_eq!(client.receive().await, "ERR Protocol error: expected '$', got ':'");
+    assert!(client.is_closed().await);
+
+    let mut client = pod.client().await;
+    let mut pipeline = b"SET n 0\r\nGET n\r\nMULTI\r\n".to_vec();
+    pipeline.extend(b"INCR n\r\n".repeat(300));
+    pipeline
+        .extend_from_slice(b"EXEC\r\nGET n\r\nMULTI\r\nINCR n\r\nSELECT 1\r\nEXEC\r\nGET n\r\n");
+    client.send_raw(&pipeline).await;
+    for reply in ["OK", "'0'", "OK"] {
+        assert_eq!(client.receive().await, reply);
+    }
+    for _ in 0..300 {
+        assert_eq!(client.receive().await, "QUEUED");
+    }
+    assert!(client.receive().await.ends_with(" 299 300]"));
+    for reply in ["'300'", "OK", "QUEUED", "ERR Command not allowed inside a transaction"] {
+        assert_eq!(client.receive().await, reply);
+    }
+    assert!(client.receive().await.starts_with("EXECABORT "));
+    assert_eq!(client.receive().await, "'300'");
+
+    // What waits holds up only what comes behind it.
+    client.send_raw(b"RPUSH other a\r\nBLPOP empty 0\r\nLLEN other\r\n").await;
+    assert_eq!(client.receive().await, "1");
+    pod.client().await.expect("RPUSH empty b -> 1").await;
+    assert_eq!(client.receive().await, "['empty' 'b']");
+    assert_eq!(client.receive().await, "1");
+    redis.kill();
+    client.send_raw(b"RPUSH other a\r\nLLEN other\r\nPING\r\n").await;
+    for reply in [client.receive().await, client.receive().await] {
+        assert!(reply.starts_with("STORAGE"), "{reply}");
+    }
+    assert_eq!(client.receive().await, "PONG");
 }

@@ -62,8 +62,8 @@ impl Pod {
         let stop = CancellationToken::new();
         let metrics = resp::Metrics::new(&Registry::new()).unwrap();
         let served = tokio::spawn(server.run(Arc::clone(&engine), metrics.clone(), stop.clone()));
-        let _stop_when_dropped = stop.clone().drop_guard();
-        Self { engine, address, stop, served, metrics, _stop_when_dropped }
+        let stop_when_dropped = stop.clone().drop_guard();
+        Self { engine, address, stop, served, metrics, _stop_when_dropped: stop_when_dropped }
     }
 
     pub async fn client(&self) -> Client {

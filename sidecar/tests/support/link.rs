@@ -156,7 +156,7 @@ async fn down(
         }
         let line = String::from_utf8_lossy(&operation).into_owned();
         let words: Vec<&str> = line.split_whitespace().collect();
-        let live = matches!(words[..], ["HMSG" | "MSG", subject, ..] if subject.ends_with(".rp"));
+        let live = matches!(words[..], ["HMSG" | "MSG", subject, ..] if subject.split('.').next_back() == Some("rp"));
         if let ["HMSG" | "MSG", .., size] = words[..] {
             let payload: u64 = size.parse().unwrap();
             copy(&mut (&mut from_server).take(payload + 2), &mut operation).await?;

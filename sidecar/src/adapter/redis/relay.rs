@@ -43,6 +43,12 @@ impl Relay {
     /// kin, MONITOR, CLIENT REPLY. Those are for [`Self::send`] and [`Self::into_stream`].
     pub async fn send_one(&mut self, args: &[Bytes]) -> Result<Bytes> {
         self.send(args).await?;
+        self.receive_one(args).await
+    }
+
+    /// Waits for the reply to `args`, which was sent with [`Self::send`] and comes next. Otherwise
+    /// as [`Self::send_one`].
+    pub async fn receive_one(&mut self, args: &[Bytes]) -> Result<Bytes> {
         self.spent = true;
         let reply = self.receive(args).await;
         self.spent = !matches!(reply, Ok(_) | Err(StorageError::Refused(_)));

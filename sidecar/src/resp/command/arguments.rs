@@ -18,9 +18,8 @@ pub(super) fn is(argument: &[u8], name: &str) -> bool {
 
 /// A 64-bit integer.
 pub(super) fn integer(argument: &[u8]) -> Result<i64, Reply> {
-    parse_i64(argument).ok_or(Reply::Error(Cow::Borrowed(
-        "ERR value is not an integer or out of range",
-    )))
+    parse_i64(argument)
+        .ok_or(Reply::Error(Cow::Borrowed("ERR value is not an integer or out of range")))
 }
 
 /// The four ways to say when a key expires.

@@ -118,9 +118,9 @@ fn list(call: &mut Call<'_>) -> Result<Outcome, Reply> {
                     return Err(Reply::err(&format!("Unknown client type '{kind}'")));
                 }
             };
-            let of_kind = clients.iter().filter(|client| {
-                client.with_state(|state| subscribed == Some(state.subscribed))
-            });
+            let of_kind = clients
+                .iter()
+                .filter(|client| client.with_state(|state| subscribed == Some(state.subscribed)));
             of_kind.map(|client| client.describe(now) + "\n").collect()
         }
         [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {

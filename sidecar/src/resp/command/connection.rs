@@ -31,9 +31,8 @@ pub(super) const FAMILY: &[Command] = &[
     Command::new("reset", 1, PLAIN, NO_KEYS, "6.2.0", "Resets the connection.", reset),
 ];
 
-const WRONG_PASSWORD: Reply = Reply::Error(Cow::Borrowed(
-    "WRONGPASS invalid username-password pair or user is disabled.",
-));
+const WRONG_PASSWORD: Reply =
+    Reply::Error(Cow::Borrowed("WRONGPASS invalid username-password pair or user is disabled."));
 
 fn hello(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let mut rest = call.arguments[1..].iter();
@@ -110,7 +109,9 @@ fn select(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     match index {
         Ok(0) => Ok(Outcome::Reply(Reply::OK)),
         Ok(_) => Err(Reply::err("DB index is out of range")),
-        Err(_) => Err(Reply::err("value is out of range, value must between -2147483648 and 2147483647")),
+        Err(_) => {
+            Err(Reply::err("value is out of range, value must between -2147483648 and 2147483647"))
+        }
     }
 }
 

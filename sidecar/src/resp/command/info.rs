@@ -143,10 +143,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
         ],
         Section::Cpu => {
             let (system, user) = cpu_seconds();
-            vec![
-                ("used_cpu_sys", format!("{system:.6}")),
-                ("used_cpu_user", format!("{user:.6}")),
-            ]
+            vec![("used_cpu_sys", format!("{system:.6}")), ("used_cpu_user", format!("{user:.6}"))]
         }
         Section::Cluster => vec![("cluster_enabled", same("0"))],
         // DBSIZE asks the storage; INFO is what clients send first and mustn't depend on it.
@@ -218,9 +215,13 @@ mod tests {
 
     #[test]
     fn sizes_are_written_for_people() {
-        for (bytes, text) in
-            [(0, "0B"), (1023, "1023B"), (1024, "1.00K"), (1_572_864, "1.50M"), (1 << 50, "1024.00T")]
-        {
+        for (bytes, text) in [
+            (0, "0B"),
+            (1023, "1023B"),
+            (1024, "1.00K"),
+            (1_572_864, "1.50M"),
+            (1 << 50, "1024.00T"),
+        ] {
             assert_eq!(human(bytes), text);
         }
     }

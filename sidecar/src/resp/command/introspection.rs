@@ -107,7 +107,7 @@ fn info_of((command, group): (&'static Command, &'static str)) -> Reply {
         Reply::Set(categories.map(|category| Reply::Simple(Cow::Borrowed(category))).collect()),
         Reply::Set(Vec::new()),
         Reply::Set(key_specifications(command)),
-        Reply::Array(subcommands.collect()),
+        Reply::Set(subcommands.collect()),
     ])
 }
 
@@ -143,7 +143,8 @@ fn key_specifications(command: &Command) -> Vec<Reply> {
     }
     let access = if command.flags.contains(&"write") { ["RW", "update"] } else { ["RO", "access"] };
     let flags = access.map(|flag| Reply::Simple(Cow::Borrowed(flag)));
-    let number = |name: &'static str, number: i32| (Reply::text(name), Reply::Integer(number.into()));
+    let number =
+        |name: &'static str, number: i32| (Reply::text(name), Reply::Integer(number.into()));
     let of_type = |name: &'static str, specification: Vec<(Reply, Reply)>| {
         Reply::Map(vec![
             (Reply::text("type"), Reply::text(name)),
@@ -208,7 +209,9 @@ fn list(call: &mut Call<'_>) -> Result<Outcome, Reply> {
                 })
             }
             // There are no modules.
-            [filter, kind, _] if is(filter, "FILTERBY") && is(kind, "MODULE") => Box::new(|_| false),
+            [filter, kind, _] if is(filter, "FILTERBY") && is(kind, "MODULE") => {
+                Box::new(|_| false)
+            }
             _ => return Err(SYNTAX_ERROR),
         };
         let names = COMMANDS.iter().filter(|entry| matches(entry));
@@ -236,11 +239,8 @@ fn getkeys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 fn keys_of<'a>(command: &Command, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> {
     let place = |at: i32| usize::try_from(at).unwrap_or_default();
     let Keys { first, last, step } = command.keys;
-    let end = if last < 0 {
-        (arguments.len() + 1).saturating_sub(place(-last))
-    } else {
-        place(last) + 1
-    };
+    let end =
+        if last < 0 { (arguments.len() + 1).saturating_sub(place(-last)) } else { place(last) + 1 };
     let keys = arguments.get(place(first)..end.min(arguments.len())).unwrap_or_default();
     keys.iter().step_by(place(step).max(1))
 }

@@ -8,7 +8,6 @@ use futures::FutureExt as _;
 
 use super::arguments::{SYNTAX_ERROR, is};
 use super::{ALL_KEYS, Call, Command, NO_KEYS, ONE_KEY, Outcome, failure, kept};
-use crate::adapter::Value;
 use crate::resp::reply::Reply;
 
 const READ: &[&str] = &["readonly", "fast"];
@@ -42,14 +41,14 @@ fn delete(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 
 /// How many of the keys are there; one that is named twice counts twice.
 fn exists(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let answer = |values: Vec<Option<Value>>| Reply::count(values.iter().flatten().count() as u64);
     let keys = &call.arguments[1..];
-    let cached: Option<Vec<_>> = keys.iter().map(|key| call.cached(key)).collect();
-    Ok(match cached {
-        Some(values) => Outcome::Reply(answer(values)),
-        None if call.is_redis() => Outcome::Relay,
-        None => call.read_many(keys, answer),
-    })
+    if keys.iter().all(|key| call.cached(key).is_some()) {
+        return Ok(Outcome::Reply(Reply::count(keys.len() as u64)));
+    }
+    if call.is_redis() {
+        return Ok(Outcome::Relay);
+    }
+    Ok(call.read_many(keys, |values| Reply::count(values.iter().flatten().count() as u64)))
 }
 
 fn type_of(call: &mut Call<'_>) -> Result<Outcome, Reply> {

@@ -104,10 +104,6 @@ const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };
 /// Keys and values by turns.
 const KEYS_AND_VALUES: Keys = Keys { first: 1, last: -1, step: 2 };
 
-/// An argument up to this size is copied when it is kept, so that a short string doesn't hold on
-/// to the whole buffer that it arrived in. A longer one fills most of its buffer.
-const COPIED: usize = 16 * 1024;
-
 impl Command {
     const fn new(
         name: &'static str,
@@ -183,6 +179,11 @@ fn is_for_replicas(name: &[u8]) -> bool {
     ["SYNC", "PSYNC", "REPLCONF"].iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
 }
 
+/// Whether only a Redis behind Warp may know a command of that name.
+pub(super) fn is_unknown_to_warp(name: &[u8]) -> bool {
+    find(name).is_none() && !is_for_replicas(name) && !is_http(name)
+}
+
 /// A request of HTTP, which a web page may have a browser send to the port: Redis closes such a
 /// connection before it does any harm, and so does Warp.
 pub(super) fn is_http(name: &[u8]) -> bool {
@@ -218,9 +219,9 @@ fn wrong_number(name: &str) -> Reply {
 pub(super) fn failure(error: &StorageError) -> Reply {
     Reply::Error(Cow::Owned(match error {
         StorageError::Refused(words) => words.clone(),
-        StorageError::Unavailable { kind, cause } => format!(
-            "STORAGEDOWN {kind} can't be reached, nothing was done; try again: {cause}"
-        ),
+        StorageError::Unavailable { kind, cause } => {
+            format!("STORAGEDOWN {kind} can't be reached, nothing was done; try again: {cause}")
+        }
         StorageError::Unknown { kind, cause } => format!(
             "STORAGEUNKNOWN {kind} gave no answer; the write may or may not have been done: \
              {cause}"
@@ -228,9 +229,10 @@ pub(super) fn failure(error: &StorageError) -> Reply {
     }))
 }
 
-/// An argument that outlives its command.
+/// An argument that outlives its command: a copy, since the argument itself would hold on to the
+/// whole buffer that it arrived in.
 fn kept(argument: &Bytes) -> Bytes {
-    if argument.len() <= COPIED { Bytes::copy_from_slice(argument) } else { argument.clone() }
+    Bytes::copy_from_slice(argument)
 }
 
 /// The values of `keys`, without those that have expired meanwhile.
@@ -256,10 +258,9 @@ impl Call<'_> {
         self.engine.now()
     }
 
-    /// What memory has for `key`: nothing, or its value unless that has expired.
-    fn cached(&self, key: &[u8]) -> Option<Option<Value>> {
-        let value = self.engine.cached(key)?;
-        Some(Some(value).filter(|value| !value.is_expired(self.now())))
+    /// The value of `key`, if memory has it and it hasn't expired.
+    fn cached(&self, key: &[u8]) -> Option<Value> {
+        self.engine.cached(key).filter(|value| !value.is_expired(self.now()))
     }
 
     /// Answers from the value of `key`.
@@ -269,7 +270,7 @@ impl Call<'_> {
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
         if let Some(value) = self.cached(key) {
-            return Outcome::Reply(answer(value));
+            return Outcome::Reply(answer(Some(value)));
         }
         self.read_many(std::slice::from_ref(key), |mut values| answer(values.pop().flatten()))
     }
@@ -282,7 +283,7 @@ impl Call<'_> {
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
         match self.cached(key) {
-            Some(value) => Outcome::Reply(answer(value)),
+            Some(value) => Outcome::Reply(answer(Some(value))),
             None if self.is_redis() => Outcome::Relay,
             None => self.read(key, answer),
         }

@@ -55,9 +55,9 @@ fn config_get(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     }
     let patterns: Vec<Vec<u8>> =
         call.arguments[2..].iter().map(|pattern| pattern.to_ascii_lowercase()).collect();
-    let found = parameters(call).into_iter().filter(|(name, _)| {
-        patterns.iter().any(|pattern| glob_match(pattern, name.as_bytes()))
-    });
+    let found = parameters(call)
+        .into_iter()
+        .filter(|(name, _)| patterns.iter().any(|pattern| glob_match(pattern, name.as_bytes())));
     Ok(Outcome::Reply(Reply::Map(
         found.map(|(name, value)| (Reply::text(name), Reply::Bulk(value.into()))).collect(),
     )))

@@ -10,9 +10,7 @@ use super::{
     ALL_KEYS, Call, Command, KEYS_AND_VALUES, ONE_KEY, Outcome, failure, kept, read_alive,
     wrong_number,
 };
-use crate::adapter::{
-    Applied, Mutation, SetCondition, SetExpiry, StorageError, UnixMillis, Value,
-};
+use crate::adapter::{Applied, Mutation, SetCondition, SetExpiry, StorageError, UnixMillis, Value};
 use crate::core::Engine;
 use crate::resp::reply::Reply;
 
@@ -211,7 +209,8 @@ fn mget(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let keys = &call.arguments[1..];
     let cached: Option<Vec<_>> = keys.iter().map(|key| call.cached(key)).collect();
     if let Some(values) = cached {
-        return Ok(Outcome::Reply(Reply::Array(values.into_iter().map(data_or_null).collect())));
+        let values = values.into_iter().map(|value| Reply::Bulk(value.data));
+        return Ok(Outcome::Reply(Reply::Array(values.collect())));
     }
     let keys: Vec<Bytes> = keys.iter().map(kept).collect();
     let engine = Arc::clone(call.engine);

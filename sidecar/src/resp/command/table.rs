@@ -32,10 +32,7 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     let commands = families
         .iter()
         .flat_map(|(group, commands)| commands.iter().map(move |command| (*group, command)));
-    commands
-        .enumerate()
-        .map(|(index, (group, command))| Entry { index, command, group })
-        .collect()
+    commands.enumerate().map(|(index, (group, command))| Entry { index, command, group }).collect()
 });
 
 static BY_NAME: LazyLock<HashMap<&'static [u8], Entry, foldhash::fast::RandomState>> =

@@ -18,6 +18,9 @@ use super::super::wire;
 /// on answering for 11 s all the same.
 const LEADER_LEASE: Duration = Duration::from_secs(3);
 
+/// After which a Direct Get ends early; the rest is asked for anew.
+const MOST_FETCHED_BYTES: usize = 1 << 20;
+
 const STREAM_NOT_FOUND: u32 = 10059;
 const STREAM_NAME_IN_USE: u32 = 10058;
 const END_OF_BATCH: u16 = 204;
@@ -240,6 +243,7 @@ pub(super) fn direct_get(names: &Names, fetch: Fetch) -> Vec<u8> {
     json!({
         "seq": fetch.from,
         "batch": fetch.to - fetch.from + 1,
+        "max_bytes": MOST_FETCHED_BYTES,
         "next_by_subj": names.publish,
     })
     .to_string()

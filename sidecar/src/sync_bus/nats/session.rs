@@ -1,10 +1,11 @@
 //! One connection to NATS, from its opening to its end. It isn't mended by the client but replaced
 //! by the next one, so that there is one way to begin: with a new subscription and a question.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event, ServerAddr, ServerError, Subscriber};
+use async_nats::{ConnectOptions, Event, ServerAddr, ServerError, Statistics, Subscriber};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
@@ -26,6 +27,7 @@ const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 pub(super) struct Session {
     pub(super) requests: Requests,
     pub(super) max_payload: usize,
+    statistics: Arc<Statistics>,
     ended: Ended,
 }
 
@@ -75,11 +77,18 @@ impl Session {
         let requests = Requests::open(client.clone()).await.map_err(failed)?;
         let _ = handler.refusals.set(requests.refusals());
         let live = client.subscribe(names.live.clone()).await.map_err(failed)?;
-        let session = Self { requests, max_payload: client.max_payload(), ended };
+        let (max_payload, statistics) = (client.max_payload(), client.statistics());
+        let session = Self { requests, max_payload, statistics, ended };
         if let Ok(reason) = tokio::time::timeout(REFUSAL, session.ended()).await {
             return Err(reason);
         }
         Ok((Arc::new(session), live))
+    }
+
+    /// Whether the client has mended the connection after all, because the event of its end was
+    /// lost among others.
+    pub(super) fn is_mended(&self) -> bool {
+        self.statistics.connects.load(Ordering::Relaxed) > 1
     }
 
     /// Waits for the end; its reason.

@@ -44,12 +44,12 @@ enum Done {
 /// Runs until the engine listens no more.
 pub(super) async fn run(shared: Arc<Shared>, events: mpsc::Sender<BusEvent>) {
     let cursor = Cursor::new();
-    let mut subscriber = Sub { shared, events, cursor, down: None, proven: false };
+    let mut feed = Feed { shared, events, cursor, down: None, proven: false };
     // Ends with `Unheard` only.
-    let _ = subscriber.keep_connected().await;
+    let _ = feed.keep_connected().await;
 }
 
-struct Sub {
+struct Feed {
     shared: Arc<Shared>,
     events: mpsc::Sender<BusEvent>,
     cursor: Cursor<Invalidation>,
@@ -59,7 +59,7 @@ struct Sub {
     proven: bool,
 }
 
-impl Sub {
+impl Feed {
     async fn keep_connected(&mut self) -> Result<(), Unheard> {
         let longest = self.shared.settings.timings.longest_backoff;
         let mut backoff = SHORTEST_BACKOFF;
@@ -107,7 +107,12 @@ impl Sub {
                     }
                     None => return Ok("the subscription ended".to_owned()),
                 },
-                done = &mut step => self.finish(done, &mut live).await?,
+                done = &mut step => {
+                    if session.is_mended() {
+                        return Ok("the connection was lost".to_owned());
+                    }
+                    self.finish(done, &mut live).await?;
+                }
             }
             // A step is done, or a wait was cut short by a gap.
             (step, waiting) = self.next_step(session, &mut due);

@@ -27,7 +27,10 @@ pub mod redis;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Does what it reads, a word a line, to the command that are its arguments.
+///
+/// A signal to the test's whole group, as Ctrl-C sends one, leaves it to clean up.
 const HOLDER: &str = r#"
+trap : INT TERM HUP
 pid=
 family() { echo $pid $(cat /proc/$pid/task/$pid/children 2>/dev/null); }
 while read -r word; do
@@ -41,7 +44,8 @@ while read -r word; do
 done 2>/dev/null
 [ -z "$pid" ] || kill -9 $(family) 2>/dev/null
 wait
-rm -rf "$DIR"
+# What the program has started itself may write for another moment.
+rm -rf "$DIR" 2>/dev/null || { sleep 0.2; rm -rf "$DIR"; }
 "#;
 
 /// A program that runs in the background.

@@ -21,15 +21,26 @@ impl Nats {
 
     /// Runs one with more lines in its configuration.
     pub fn start_with(more: &str) -> Self {
-        let nats = Self::prepare(more);
+        let nats = Self::prepare("always", more);
+        nats.start_again();
+        nats
+    }
+
+    /// Runs one as it comes: what was acknowledged may be lost with the machine, for 2 minutes.
+    pub fn start_unsynced() -> Self {
+        let nats = Self::prepare("2m", "");
         nats.start_again();
         nats
     }
 
     /// One that doesn't run yet.
-    pub fn prepare(more: &str) -> Self {
+    pub fn stopped() -> Self {
+        Self::prepare("always", "")
+    }
+
+    fn prepare(sync: &str, more: &str) -> Self {
         Self(Server::prepare(&program(), None, |dir, port| {
-            fs::write(dir.join("nats.conf"), configuration(dir, port, more)).unwrap();
+            fs::write(dir.join("nats.conf"), configuration(dir, port, sync, more)).unwrap();
             vec!["-c".to_owned(), dir.join("nats.conf").display().to_string()]
         }))
     }
@@ -39,10 +50,13 @@ impl Nats {
         let routes = [free_port(), free_port(), free_port()];
         let urls = routes.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
         let servers = routes.map(|port| {
-            Self::prepare(&format!(
-                "server_name: n{port}\n\
+            Self::prepare(
+                "always",
+                &format!(
+                    "server_name: n{port}\n\
                  cluster {{ name: c, listen: \"127.0.0.1:{port}\", routes: [{urls}] }}\n"
-            ))
+                ),
+            )
         });
         servers.iter().for_each(Self::start_again);
         servers
@@ -60,6 +74,12 @@ impl Nats {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Whether `name` is its name in its cluster.
+    pub fn is_called(&self, name: &str) -> bool {
+        let configuration = fs::read_to_string(self.dir.join("nats.conf")).unwrap();
+        configuration.contains(&format!("server_name: {name}\n"))
     }
 
     /// Where its streams are.
@@ -83,14 +103,14 @@ impl Deref for Nats {
     }
 }
 
-fn configuration(dir: &Path, port: u16, more: &str) -> String {
+fn configuration(dir: &Path, port: u16, sync: &str, more: &str) -> String {
     let dir = dir.display();
     format!(
         "listen: \"127.0.0.1:{port}\"\n\
          pid_file: \"{dir}/pid\"\n\
          lame_duck_grace_period: 100ms\n\
          lame_duck_duration: 30s\n\
-         jetstream {{ store_dir: \"{dir}/data\", sync_interval: always, max_file_store: 4GB }}\n\
+         jetstream {{ store_dir: \"{dir}/data\", sync_interval: {sync}, max_file_store: 4GB }}\n\
          {more}"
     )
 }

@@ -20,23 +20,23 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::{FuturesOrdered, StreamExt as _};
-use futures::{FutureExt as _, future};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::command::{self, Call, Outcome, Work};
+use super::command::Work;
 use super::host::Host;
 use super::metrics::Metrics;
-use super::relay::{self, Link, Relayed};
+use super::relay::{Link, Relayed};
 use super::reply::{Protocol, Reply};
-use super::request::RequestParser;
-use super::session::{Replies, Session};
+use super::request::{ProtocolError, RequestParser};
+use super::session::Session;
 use super::settings::Settings;
-use super::subscription::{Subscription, is_subscribing};
-use super::transaction::Route;
+use super::subscription::Subscription;
 use crate::adapter::{RelayStream, StorageError};
 use crate::core::Engine;
+
+mod execution;
 
 /// What all connections of a server have in common.
 #[derive(Debug)]
@@ -64,7 +64,8 @@ pub(super) enum End {
     Subscription(io::Error),
 }
 
-/// The most reads of one connection that wait for the storage at a time.
+/// The most reads of one connection that wait for the storage at a time, and the most commands
+/// that are sent to a Redis at once.
 const LONGEST_LINE: usize = 128;
 /// How much of what follows a waiting command is read.
 const AHEAD: usize = 64 * 1024;
@@ -80,7 +81,9 @@ pub(super) struct Connection<S> {
     common: Arc<Common>,
     session: Session,
     parser: RequestParser,
+    /// The next command, if `parsed` says so.
     arguments: Vec<Bytes>,
+    parsed: Parsed,
     input: BytesMut,
     read_size: usize,
     output: BytesMut,
@@ -117,18 +120,36 @@ struct Form {
     hidden: bool,
 }
 
-/// A command that waits for the line to be empty.
+/// What waits for the line to be empty.
 enum Held {
     Write(Work, Form),
-    /// The last is the reply that is given instead of Redis' own.
-    Relay(Vec<Bytes>, Form, Option<Reply>),
+    /// Commands that go to Redis at once.
+    Relay(Vec<ForRedis>),
     Subscribe(Vec<Bytes>, Form),
+}
+
+/// A command for Redis.
+struct ForRedis {
+    arguments: Vec<Bytes>,
+    form: Form,
+    /// The reply that is given instead of Redis' own.
+    instead: Option<Reply>,
+}
+
+/// What has been parsed and not been executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Parsed {
+    Nothing,
+    /// A command, which is in [`Connection::arguments`].
+    Command,
+    Error(ProtocolError),
 }
 
 /// What came out of the line.
 enum Done {
     Reply(Reply, Form),
-    Relayed(Box<Relayed>, Form),
+    /// The last are the commands' forms, and the replies that are given instead of Redis' own.
+    Relayed(Box<Relayed>, Vec<(Form, Option<Reply>)>),
     /// A line for messages, and the first command on it.
     Opened(Result<RelayStream, StorageError>, Vec<Bytes>, Form),
 }
@@ -141,6 +162,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             stream,
             parser: RequestParser::new(common.settings.request),
             arguments: Vec::new(),
+            parsed: Parsed::Nothing,
             input: BytesMut::new(),
             read_size: READ_SIZES.0,
             output: BytesMut::new(),
@@ -173,233 +195,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             poll_fn(|context| self.poll_turn(context, stopped.as_mut())).await?;
         }
-    }
-
-    /// Executes what has been read, as far as it need not wait.
-    fn execute(&mut self) {
-        let mut executed = 0;
-        while !self.is_blocked() {
-            if let Some(held) = self.held.take() {
-                self.start(held);
-                continue;
-            }
-            let mut arguments = std::mem::take(&mut self.arguments);
-            match self.parser.next(&mut self.input, &mut arguments) {
-                Ok(true) => {
-                    executed += 1;
-                    self.execute_one(&arguments);
-                    self.arguments = arguments;
-                }
-                Ok(false) => {
-                    self.arguments = arguments;
-                    break;
-                }
-                Err(error) => {
-                    self.common.metrics.protocol_errors.inc();
-                    self.answer(Reply::err(&error.to_string()), self.form(false));
-                    self.closing = true;
-                }
-            }
-        }
-        if executed > 0 {
-            self.arguments.clear();
-            self.common.host.clients.count_commands(executed);
-            self.session.publish_last_command();
-        }
-    }
-
-    /// Whether the next command has to wait.
-    fn is_blocked(&self) -> bool {
-        self.closing
-            || self.alone
-            || (self.held.is_some() && !self.line.is_empty())
-            || self.line.len() >= LONGEST_LINE
-            || self.output.len() >= self.common.settings.output_soft
-            || self.subscription.as_ref().is_some_and(|subscription| subscription.is_waiting())
-    }
-
-    fn execute_one(&mut self, arguments: &[Bytes]) {
-        let name = &arguments[0];
-        let entry = command::find(name);
-        self.common.metrics.count(entry);
-        let skipped = self.session.replies == Replies::SkipNext;
-        if skipped {
-            self.session.replies = Replies::On;
-        }
-        if command::is_http(name) {
-            self.closing = true;
-            return;
-        }
-        if let Some(reply) = self.answer_of_subscriber(arguments) {
-            return self.answer(reply, self.form(skipped));
-        }
-        match self.link.transaction.route(name) {
-            Route::Warp => {}
-            Route::Redis => {
-                let form = self.form(skipped);
-                self.held = Some(Held::Relay(arguments.to_vec(), form, None));
-                return;
-            }
-            Route::Discard(reply) => {
-                let discard = vec![Bytes::from_static(b"DISCARD")];
-                self.held = Some(Held::Relay(discard, self.form(skipped), Some(reply)));
-                return;
-            }
-            Route::Refused(reply) => return self.answer(reply, self.form(skipped)),
-        }
-        let before = self.session.protocol;
-        let outcome = command::execute(
-            entry,
-            &mut Call {
-                arguments,
-                engine: &self.common.engine,
-                session: &mut self.session,
-                host: &self.common.host,
-            },
-        );
-        let form = self.form(skipped);
-        match outcome {
-            Outcome::Reply(reply) => self.answer(reply, form),
-            Outcome::Read(work) => {
-                self.line.push_back(work.map(move |reply| Done::Reply(reply, form)).boxed());
-            }
-            Outcome::Write(work) => self.held = Some(Held::Write(work, form)),
-            Outcome::Relay if is_subscribing(name) || is_monitor(name) => {
-                self.held = Some(Held::Subscribe(arguments.to_vec(), form));
-            }
-            Outcome::Relay => self.held = Some(Held::Relay(arguments.to_vec(), form, None)),
-        }
-        self.closing |= self.session.closing;
-        if std::mem::take(&mut self.session.reset) {
-            self.link = Link::default();
-            self.subscription = None;
-            self.publish_state();
-        } else if before != self.session.protocol
-            && let Some(subscription) = self.subscription.take()
-        {
-            // Its messages have the form of the protocol that it was opened with.
-            self.closing |= subscription.is_subscribed();
-        }
-    }
-
-    /// The answer to a command that a subscriber may not send, or gets a form of its own for.
-    fn answer_of_subscriber(&self, arguments: &[Bytes]) -> Option<Reply> {
-        let subscription = self.subscription.as_ref()?;
-        let name = &arguments[0];
-        let is = |own: &str| own.as_bytes().eq_ignore_ascii_case(name);
-        if is("QUIT") || is("RESET") {
-            return None;
-        }
-        if subscription.is_monitor() {
-            return Some(Reply::err("a connection in MONITOR takes QUIT and RESET only"));
-        }
-        let restricted =
-            self.session.protocol == Protocol::Resp2 && subscription.is_subscribed();
-        if !restricted || is_subscribing(name) {
-            return None;
-        }
-        if is("PING") && arguments.len() <= 2 {
-            let text = arguments.get(1).cloned().unwrap_or_default();
-            return Some(Reply::Array(vec![Reply::text("pong"), Reply::Bulk(text)]));
-        }
-        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-        Some(Reply::err(&format!(
-            "Can't execute '{name}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET \
-             are allowed in this context"
-        )))
-    }
-
-    /// How replies are sent from now on.
-    fn form(&self, skipped: bool) -> Form {
-        let hidden = skipped || self.session.replies != Replies::On;
-        Form { protocol: self.session.protocol, hidden }
-    }
-
-    /// Sends a reply, behind those that are still to come.
-    fn answer(&mut self, reply: Reply, form: Form) {
-        if self.line.is_empty() {
-            self.send(&reply, form);
-        } else {
-            self.line.push_back(future::ready(Done::Reply(reply, form)).boxed());
-        }
-    }
-
-    fn send(&mut self, reply: &Reply, form: Form) {
-        if !form.hidden {
-            reply.encode(form.protocol, &mut self.output);
-        }
-    }
-
-    /// Puts a command into the empty line.
-    fn start(&mut self, held: Held) {
-        let engine = Arc::clone(&self.common.engine);
-        let work = match held {
-            Held::Write(work, form) => work.map(move |reply| Done::Reply(reply, form)).boxed(),
-            Held::Relay(arguments, form, instead) => {
-                let link = std::mem::take(&mut self.link);
-                let call = link.call(engine, arguments, form.protocol, self.gone.clone());
-                // In a task of its own, so that it is carried through when the client leaves.
-                let task = tokio::spawn(call);
-                async move {
-                    let mut relayed = task.await.unwrap_or_else(|error| Relayed {
-                        link: Link::default(),
-                        reply: Some(Reply::err(&format!("the command failed in Warp: {error}"))),
-                        broken: true,
-                    });
-                    relayed.reply = instead.or(relayed.reply);
-                    Done::Relayed(Box::new(relayed), form)
-                }
-                .boxed()
-            }
-            Held::Subscribe(arguments, form) => {
-                if let Some(subscription) = &mut self.subscription {
-                    subscription.send(&arguments);
-                    return;
-                }
-                async move {
-                    let stream = relay::open_stream(&engine, form.protocol).await;
-                    Done::Opened(stream, arguments, form)
-                }
-                .boxed()
-            }
-        };
-        self.line.push_back(work);
-        self.alone = true;
-    }
-
-    /// Takes in what came out of the line.
-    fn finish(&mut self, done: Done) {
-        self.restart_idle();
-        if self.line.is_empty() {
-            self.alone = false;
-        }
-        match done {
-            Done::Reply(reply, form) => self.send(&reply, form),
-            Done::Relayed(relayed, form) => {
-                self.link = relayed.link;
-                self.closing |= relayed.broken;
-                if let Some(reply) = relayed.reply {
-                    self.send(&reply, form);
-                }
-                self.publish_state();
-            }
-            Done::Opened(Err(error), _, form) => self.send(&command::failure(&error), form),
-            Done::Opened(Ok(stream), arguments, _) => {
-                let mut subscription = Subscription::new(stream, is_monitor(&arguments[0]));
-                subscription.send(&arguments);
-                self.subscription = Some(Box::new(subscription));
-            }
-        }
-    }
-
-    /// Lets CLIENT LIST show transactions and subscriptions.
-    fn publish_state(&self) {
-        let queued = self.link.transaction.queued();
-        let subscribed = self.subscription.as_ref().is_some_and(|line| line.is_subscribed());
-        self.session.admission.client.with_state(|state| {
-            state.queued = queued;
-            state.subscribed = subscribed;
-        });
     }
 
     /// Whether everything that will be answered is answered and sent.
@@ -466,6 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let was_subscribed = subscription.is_subscribed();
             match subscription.poll_next(context) {
                 Poll::Pending => break,
+                Poll::Ready(Err(_)) if subscription.is_idle() => self.subscription = None,
                 Poll::Ready(Err(error)) => return Err(End::Subscription(error)),
                 Poll::Ready(Ok(frame)) => {
                     self.output.extend_from_slice(&frame.unwrap_or_default());
@@ -551,8 +347,4 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.grown = false;
         }
     }
-}
-
-fn is_monitor(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b"MONITOR")
 }

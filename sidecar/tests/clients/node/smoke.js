@@ -1,0 +1,85 @@
+// ioredis and node-redis against Warp. Usage: smoke.js PORT STORAGE
+import assert from 'node:assert/strict';
+import Redis from 'ioredis';
+import { createClient } from 'redis';
+
+const [port, storage] = [Number(process.argv[2]), process.argv[3]];
+
+async function withIoredis() {
+  const client = new Redis({ port, enableAutoPipelining: true });
+  await client.flushall();
+  assert.equal(await client.set('k', 'v', 'EX', 100), 'OK');
+  assert.equal(await client.get('k'), 'v');
+  assert.ok((await client.ttl('k')) > 90);
+  assert.deepEqual(await client.mget('k', 'nothing'), ['v', null]);
+  assert.equal(await client.incr('n'), 1);
+  const several = await Promise.all([...Array(500).keys()].map(async (n) => {
+    await client.set(`i:${n}`, n);
+    return client.get(`i:${n}`);
+  }));
+  assert.deepEqual(several, [...Array(500).keys()].map(String));
+  const found = new Set();
+  for await (const keys of client.scanStream({ match: 'i:*', count: 50 })) {
+    keys.forEach((key) => found.add(key));
+  }
+  assert.equal(found.size, 500);
+  const bytes = Buffer.from([0, 255, 13, 10]);
+  await client.set('bytes', bytes);
+  assert.deepEqual(await client.getBuffer('bytes'), bytes);
+  await assert.rejects(client.call('NOSUCHCOMMAND'), /ERR unknown command 'NOSUCHCOMMAND'/);
+  if (storage === 'redis') {
+    assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), [[null, 'OK'], [null, 'w']]);
+    const subscriber = client.duplicate();
+    const message = new Promise((resolve) => {
+      subscriber.on('message', (channel, text) => resolve([channel, text]));
+    });
+    assert.equal(await subscriber.subscribe('channel'), 1);
+    assert.equal(await client.publish('channel', 'hello'), 1);
+    assert.deepEqual(await message, ['channel', 'hello']);
+    assert.equal(await subscriber.unsubscribe('channel'), 0);
+    // The same connection takes commands again.
+    assert.equal(await subscriber.get('k'), 'w');
+    await subscriber.quit();
+  }
+  await client.quit();
+}
+
+async function withNodeRedis(RESP) {
+  const client = createClient({ RESP, socket: { port, host: '127.0.0.1' } });
+  await client.connect();
+  await client.flushAll();
+  assert.equal(await client.set('k', 'v', { expiration: { type: 'PX', value: 100000 } }), 'OK');
+  assert.equal(await client.get('k'), 'v');
+  assert.ok((await client.pTTL('k')) > 90000);
+  const several = await Promise.all([...Array(500).keys()].map(async (n) => {
+    await client.set(`n:${n}`, n.toString());
+    return client.get(`n:${n}`);
+  }));
+  assert.deepEqual(several, [...Array(500).keys()].map(String));
+  const found = new Set();
+  for await (const keys of client.scanIterator({ MATCH: 'n:*' })) {
+    keys.forEach((key) => found.add(key));
+  }
+  assert.equal(found.size, 500);
+  await assert.rejects(client.sendCommand(['NOSUCHCOMMAND']), /unknown command/);
+  assert.equal((await client.clientInfo()).libName.startsWith('node-redis'), true);
+  if (storage === 'redis') {
+    assert.equal(await client.hSet('h', 'f', 'v'), 1);
+    assert.equal((await client.hGetAll('h')).f, 'v');
+    assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), ['OK', 'w']);
+    const subscriber = client.duplicate();
+    await subscriber.connect();
+    const message = new Promise((resolve) => subscriber.subscribe('channel', resolve));
+    await subscriber.ping();
+    while ((await client.publish('channel', 'hello')) === 0);
+    assert.equal(await message, 'hello');
+    await subscriber.unsubscribe('channel');
+    await subscriber.close();
+  }
+  await client.close();
+}
+
+await withIoredis();
+await withNodeRedis(2);
+await withNodeRedis(3);
+console.log('ok');

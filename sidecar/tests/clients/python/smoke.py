@@ -1,0 +1,137 @@
+"""redis-py against Warp, with both protocols. Usage: smoke.py PORT STORAGE"""
+
+import asyncio
+import sys
+import threading
+
+import redis
+import redis.asyncio
+
+port, storage = int(sys.argv[1]), sys.argv[2]
+
+
+def everyday(client):
+    client.flushall()
+    assert client.ping()
+    assert client.set("k", "v", ex=100, nx=True) is True
+    assert client.set("k", "w", nx=True) is None
+    assert client.get("k") == "v"
+    assert client.set("k", "w", keepttl=True, get=True) == "v"
+    assert 98 <= client.ttl("k") <= 100
+    assert client.getex("k", persist=True) == "w"
+    assert client.ttl("k") == -1
+    assert client.expire("k", 50, gt=True) is False
+    assert client.expire("k", 50) is True
+    assert client.pttl("k") > 40_000
+    assert client.persist("k") is True
+    assert client.mset({"a": 1, "b": 2}) is True
+    assert client.mget("a", "b", "nothing") == ["1", "2", None]
+    assert client.incrby("a", 41) == 42
+    assert client.decr("a") == 41
+    assert client.append("k", "x") == 2
+    assert client.strlen("k") == 2
+    assert client.getrange("k", 0, 0) == "w"
+    assert client.exists("a", "b", "nothing") == 2
+    assert client.type("a") == "string"
+    assert client.getdel("b") == "2"
+    assert client.delete("a", "b") == 1
+    assert client.dbsize() == 1
+    assert client.setnx("k", "z") is False
+    for n in range(100):
+        client.set(f"many:{n}", n)
+    assert len(list(client.scan_iter("many:*", count=7))) == 100
+    assert len(client.keys("many:1?")) == 10
+
+
+def pipelines(client):
+    pipeline = client.pipeline(transaction=False)
+    for n in range(2_000):
+        pipeline.set(f"p:{n}", n)
+        pipeline.get(f"p:{n}")
+    replies = pipeline.execute()
+    assert replies[1::2] == [str(n) for n in range(2_000)]
+    assert all(replies[0::2])
+
+
+def errors(client):
+    try:
+        client.execute_command("NOSUCHCOMMAND", "a")
+        raise AssertionError("an unknown command was taken")
+    except redis.ResponseError as error:
+        assert str(error).startswith("unknown command 'NOSUCHCOMMAND', with args"), error
+    client.set("text", "abc")
+    try:
+        client.incr("text")
+        raise AssertionError("a text was incremented")
+    except redis.ResponseError as error:
+        assert str(error) == "value is not an integer or out of range", error
+
+
+def server(client):
+    info = client.info()
+    assert info["redis_version"] == "7.4.0" and info["loading"] == 0 and info["role"] == "master"
+    assert info["storage"] == storage
+    assert client.client_setname("me") and client.client_getname() == "me"
+    assert client.client_id() > 0
+    assert client.client_info()["lib-name"].startswith("redis-py")
+    assert any(other["name"] == "me" for other in client.client_list())
+    assert client.config_get("appendonly")["appendonly"] in ("yes", "no")
+    assert client.command_count() > 40
+    assert "get" in client.command()
+    assert len(client.time()) == 2
+
+
+def of_redis(client):
+    client.delete("h", "q", "k")
+    assert client.hset("h", mapping={"f": "v"}) == 1
+    assert client.hgetall("h") == {"f": "v"}
+    with client.pipeline() as pipeline:
+        pipeline.watch("k")
+        pipeline.multi()
+        pipeline.set("k", "v")
+        pipeline.incr("n")
+        assert pipeline.execute() == [True, 1]
+    assert client.get("k") == "v"
+    with client.lock("lock", timeout=10):
+        assert client.get("lock")
+    assert client.get("lock") is None
+    assert client.eval("return redis.call('SET', KEYS[1], ARGV[1])", 1, "k", "eval") == "OK"
+    assert client.get("k") == "eval"
+
+    threading.Timer(0.05, lambda: client.rpush("q", "element")).start()
+    assert client.blpop("q", timeout=20) in (("q", "element"), ["q", "element"])
+
+    messages = client.pubsub(ignore_subscribe_messages=True)
+    messages.subscribe("channel")
+    while messages.get_message(timeout=1) is not None:
+        pass
+    assert client.publish("channel", "hello") == 1
+    while (message := messages.get_message(timeout=20)) is None:
+        pass
+    assert message["data"] == "hello"
+    messages.close()
+
+
+async def at_once(protocol):
+    client = redis.asyncio.Redis(port=port, protocol=protocol, decode_responses=True)
+
+    async def one(n):
+        await client.set(f"async:{n}", n)
+        return await client.get(f"async:{n}")
+
+    assert await asyncio.gather(*map(one, range(50))) == [str(n) for n in range(50)]
+    await client.aclose()
+
+
+for protocol in (2, 3):
+    client = redis.Redis(port=port, protocol=protocol, decode_responses=True)
+    everyday(client)
+    pipelines(client)
+    errors(client)
+    server(client)
+    if storage == "redis":
+        client.delete("n")
+        of_redis(client)
+    asyncio.run(at_once(protocol))
+    client.close()
+print("ok")
