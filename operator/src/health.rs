@@ -17,7 +17,7 @@ use crate::metrics::Metrics;
 pub struct Ready {
     /// Requests for admission are answered.
     pub webhook: Arc<AtomicBool>,
-    /// The API server was read: the Lease by every replica, the watches by the leader.
+    /// The API server was read: by the leader all that it watches, by another the Lease.
     pub watches: Arc<AtomicBool>,
 }
 

@@ -19,6 +19,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use warp_crds::names;
 
+use crate::fault::Fault;
+
 /// How long a lease holds without being renewed.
 const DURATION: Duration = Duration::from_secs(15);
 /// How long after its last successful renewal the leader stops leading. Less than [`DURATION`],
@@ -103,40 +105,35 @@ impl Elector {
 }
 
 /// Runs for the lease until `stop`, tells `leader` who leads, and gives the lease back at the end.
-/// `known` becomes true when the Lease was first read. Stop it after everything that watches
+/// `follows` becomes true once another was seen to lead. Stop it after everything that watches
 /// `leader`, so that nothing is written after the lease was given back.
 pub async fn run(
     client: Client,
     settings: Settings,
     leader: watch::Sender<bool>,
-    known: Arc<AtomicBool>,
+    follows: Arc<AtomicBool>,
     stop: CancellationToken,
 ) {
     let api: Api<Lease> = Api::namespaced(client, &settings.namespace);
     let mut elector = Elector::new(&settings.identity);
     // While leading: when the last successful renewal was sent.
     let mut renewed: Option<Instant> = None;
-    let mut failing = false;
+    let mut fault = Fault::new("reading and writing the lease, without which nobody leads");
     loop {
         let sent = Instant::now();
         let until = renewed.map_or(sent + RENEW, |at| (at + DEADLINE).min(sent + RENEW));
         let outcome = timeout_at(until, attempt(&api, &settings, &mut elector, sent)).await;
-        let mut pause = RETRY;
-        match outcome {
-            Ok(Ok(leads)) => {
-                known.store(true, Ordering::Relaxed);
-                if failing {
-                    tracing::info!("the lease can be read and written again");
-                }
-                failing = false;
-                renewed = leads.then_some(sent);
-                if leads {
-                    pause = RENEW;
-                }
+        let outcome = match outcome {
+            Ok(outcome) => fault.check(outcome),
+            Err(late) => fault.check(Err(late)),
+        };
+        if let Some(leads) = outcome {
+            renewed = leads.then_some(sent);
+            if !leads {
+                follows.store(true, Ordering::Relaxed);
             }
-            Ok(Err(error)) => report(&mut failing, &error),
-            Err(_) => report(&mut failing, &"the API server didn't answer in time"),
         }
+        let mut pause = if outcome == Some(true) { RENEW } else { RETRY };
         let leads = renewed.is_some_and(|at| at.elapsed() < DEADLINE);
         renewed = renewed.filter(|_| leads);
         leader.send_if_modified(|was| {
@@ -147,9 +144,9 @@ pub async fn run(
             *was = leads;
             changed
         });
-        let pause = renewed.map_or(pause, |at| {
-            pause.min((at + DEADLINE).saturating_duration_since(Instant::now()))
-        });
+        if let Some(at) = renewed {
+            pause = pause.min((at + DEADLINE).saturating_duration_since(Instant::now()));
+        }
         tokio::select! {
             () = stop.cancelled() => break,
             () = sleep(pause) => {}
@@ -162,13 +159,6 @@ pub async fn run(
             tracing::info!("the lease wasn't given back; it expires by itself");
         }
     }
-}
-
-fn report(failing: &mut bool, error: &dyn std::fmt::Display) {
-    if !*failing {
-        tracing::warn!(%error, "the lease can't be read or written; leadership ends unless that changes");
-    }
-    *failing = true;
 }
 
 /// One reading and, where the elector says so, one writing. A conflict means that another was

@@ -24,13 +24,6 @@ pub struct Sidecar {
     pub told: Option<String>,
 }
 
-/// Whether pods of `namespace` may use `cluster`.
-pub fn allows(cluster: &WarpCluster, namespace: &str) -> bool {
-    let listed = &cluster.spec.allowed_namespaces;
-    cluster.namespace().as_deref() == Some(namespace)
-        || listed.iter().any(|allowed| allowed == "*" || allowed == namespace)
-}
-
 /// The cluster, as (namespace, name), that an injected pod belongs to.
 pub fn cluster_of(metadata: &ObjectMeta) -> Option<(&str, &str)> {
     let labels = metadata.labels.as_ref()?;
@@ -89,7 +82,7 @@ pub fn namespaces(
         .iter()
         .filter(|namespace| namespace.deletion_timestamp.is_none())
         .filter_map(|namespace| Some((namespace, namespace.name.as_ref()?)))
-        .filter(|(_, name)| allows(cluster, name))
+        .filter(|(_, name)| inject::allows(cluster, name))
         .filter(|(namespace, name)| {
             own.as_ref() == Some(*name)
                 || used.contains(name.as_str())
@@ -210,7 +203,9 @@ mod tests {
         });
         let found = namespaces(&shop, &sidecars, &all, &[&shop], &settings());
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["prod", "used", "web"]);
-        assert!(allows(&cluster("prod", &["*"]), "anything"));
+        let open = cluster("prod", &["*"]);
+        let found = namespaces(&open, &sidecars, &all, &[&open], &settings());
+        assert_eq!(found.into_iter().collect::<Vec<_>>(), ["foreign", "prod", "used", "web"]);
     }
 
     #[test]

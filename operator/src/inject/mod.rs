@@ -18,6 +18,7 @@ use warp_crds::{WarpCluster, names};
 pub use marks::{Marks, UnknownValue, label_job};
 pub use patch::{Injection, inject};
 pub use problem::Problem;
+pub(crate) use select::allows;
 pub use sidecar::{METRICS_PORT_NAME, Plan};
 
 /// What every injection depends on besides the pod, its namespace and its WarpCluster.

@@ -66,7 +66,8 @@ fn only<'a>(namespace: &str, clusters: &[&'a WarpCluster]) -> Result<&'a WarpClu
     }
 }
 
-fn allows(cluster: &WarpCluster, namespace: &str) -> bool {
+/// Whether pods of `namespace` may use `cluster`.
+pub(crate) fn allows(cluster: &WarpCluster, namespace: &str) -> bool {
     cluster.namespace().as_deref() == Some(namespace)
         || cluster
             .spec

@@ -134,7 +134,11 @@ impl Runner {
             Err(error) => {
                 let text = error.to_string();
                 if state.error.as_ref() != Some(&text) {
-                    warn!(error = %text, "configuration refused; the old one stays");
+                    if state.applied.is_some() {
+                        warn!(error = %text, "configuration refused; the old one stays");
+                    } else {
+                        warn!(error = %text, "no configuration can be applied yet");
+                    }
                     self.metrics.config_read(false);
                     state.error = Some(text);
                 }
