@@ -48,7 +48,7 @@ pub struct Metrics {
     /// Bytes that cached entries may take.
     pub cache_limit_bytes: IntGauge,
     /// Entries evicted to make room.
-    pub cache_evicted: IntGauge,
+    pub cache_evictions: IntCounter,
 }
 
 /// The counters of one class, looked up once.
@@ -116,7 +116,7 @@ impl Metrics {
                 &registry,
                 Histogram::with_opts(
                     HistogramOpts::new(
-                        "warp_bus_publish_seconds",
+                        "warp_bus_publish_duration_seconds",
                         "Seconds from a write's announcement to the bus's acknowledgement.",
                     )
                     .buckets(seconds.clone()),
@@ -131,8 +131,11 @@ impl Metrics {
             storage_seconds: register(
                 &registry,
                 HistogramVec::new(
-                    HistogramOpts::new("warp_storage_seconds", "Seconds of a storage call.")
-                        .buckets(seconds),
+                    HistogramOpts::new(
+                        "warp_storage_duration_seconds",
+                        "Seconds of a storage call.",
+                    )
+                    .buckets(seconds),
                     &["operation"],
                 )?,
             )?,
@@ -151,9 +154,9 @@ impl Metrics {
                 "warp_cache_limit_bytes",
                 "Bytes that cached entries may take.",
             )?,
-            cache_evicted: gauge(
-                "warp_cache_evicted_entries",
-                "Entries evicted to make room since the start.",
+            cache_evictions: counter(
+                "warp_cache_evictions_total",
+                "Entries evicted to make room.",
             )?,
             registry,
         })
