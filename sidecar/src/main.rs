@@ -17,6 +17,8 @@ use warp_sidecar::config::{Runner, Source};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::{admin, resp};
 
+/// How long the bus is waited for at the start, before readiness lets the application begin.
+const JOIN: Duration = Duration::from_secs(5);
 /// How long the bus is waited for at the end, so that peers learn of the last writes.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -147,6 +149,9 @@ async fn serve(options: Run) -> Result<(), Error> {
         let server = resp::Server::bind(settings)
             .await
             .map_err(|error| format!("RESP can't listen at {tcp} or its socket: {error}"))?;
+        if !engine.join(JOIN).await {
+            warn!("starting without the bus; distributed classes are read from storage");
+        }
         runner.set_serving();
         info!(%tcp, metrics = %metrics_address, "serving");
         server.run(Arc::clone(&engine), resp_metrics, stop.clone()).await;

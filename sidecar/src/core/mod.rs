@@ -218,6 +218,17 @@ impl Engine {
         self.cache.set_limit(limit);
     }
 
+    /// Waits until the bus is joined, at most for `patience`; whether it is so. An application that
+    /// starts after that finds hits, and its writes are announced at once.
+    pub async fn join(&self, patience: Duration) -> bool {
+        let joined = async {
+            while !self.coherence.has_joined() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(patience, joined).await.is_ok()
+    }
+
     /// Waits until every invalidation is acknowledged by the bus, at most for `patience`; whether
     /// it is so.
     pub async fn drain(&self, patience: Duration) -> bool {
