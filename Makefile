@@ -51,13 +51,14 @@ lint: ## clippy; a warning is an error
 .PHONY: unit
 unit: ## unit and property tests
 	$(call step,unit tests)
-	@cargo test --workspace --lib --bins
+	@tools=$$(e2e/tools/build.sh nats) && WARP_NATS_SERVER=$$tools/nats-server \
+		cargo test --workspace --lib --bins
 
 .PHONY: integration
-integration: ## the tests against real NATS, Redis and PostgreSQL servers too
+integration: ## the tests against real NATS, Redis and PostgreSQL servers
 	$(call step,integration tests)
-	@tools=$$(e2e/tools/build.sh nats) && WARP_NATS_SERVER=$$tools/nats-server WARP_REQUIRE_SERVERS=1 \
-		cargo test --workspace
+	@tools=$$(e2e/tools/build.sh nats) && WARP_NATS_SERVER=$$tools/nats-server \
+		cargo test --workspace --test '*'
 
 .PHONY: crds
 crds: build ## write crds/yaml anew; the chart installs the same files

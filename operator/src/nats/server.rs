@@ -1,7 +1,6 @@
 //! A real nats-server for the tests, on a free port of the loopback, gone with its handle.
 //!
-//! The program is the one named by `WARP_NATS_SERVER`, or the one found in `PATH`. Where there is
-//! none, the tests that need it say so and pass.
+//! The program is the one named by `WARP_NATS_SERVER`, or the one found in `PATH`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,17 +8,16 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 
-/// The program, if there is one.
-pub(crate) fn binary() -> Option<PathBuf> {
+/// The program.
+pub(crate) fn binary() -> PathBuf {
     let named = std::env::var_os("WARP_NATS_SERVER").map(PathBuf::from);
     let found = named.or_else(|| {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|folder| folder.join("nats-server")).find(|p| p.is_file())
     });
-    if found.is_none() {
-        eprintln!("skipped: no nats-server in PATH, and WARP_NATS_SERVER names none");
-    }
-    found
+    found.expect(
+        "this test needs a nats-server: make unit brings one, or let WARP_NATS_SERVER name it",
+    )
 }
 
 /// A folder that goes with the handle.
@@ -65,13 +63,12 @@ impl Drop for Server {
 
 /// Starts a server with the configuration that `config` makes for its folder. Its ports are set
 /// from here.
-pub(crate) async fn start(config: impl FnOnce(&Path) -> String) -> Option<Server> {
-    let binary = binary()?;
+pub(crate) async fn start(config: impl FnOnce(&Path) -> String) -> Server {
     let folder = Folder::new();
     let file = folder.path.join("nats.conf");
     std::fs::write(&file, config(&folder.path)).unwrap();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let child = Command::new(binary)
+    let child = Command::new(binary())
         .args(["-a", "127.0.0.1", "-p", &port.to_string(), "-m", "-1"])
         .arg("-P")
         .arg(folder.path.join("pid"))
@@ -84,7 +81,7 @@ pub(crate) async fn start(config: impl FnOnce(&Path) -> String) -> Option<Server
     let mut server = Server { child, port, folder };
     for _ in 0..600 {
         if TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
-            return Some(server);
+            return server;
         }
         if server.child.try_wait().unwrap().is_some() {
             break;

@@ -218,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stored_invalidation_is_republished_to_the_sidecars_subject() {
-        let Some(server) = server::start(jetstream_alone).await else { return };
+        let server = server::start(jetstream_alone).await;
         let client = connect(&[server.url()], Credentials::None).await.unwrap();
         let first = ensure(&client, &wanted(1 << 20)).await.unwrap();
         assert_eq!(first.epoch.len(), 16);
@@ -261,12 +261,9 @@ mod tests {
             tenant: "prod_shop",
             keys: &keys,
         };
-        let Some(server) =
+        let server =
             server::start(|folder| servers.main_file().replace(DATA_DIR, folder.to_str().unwrap()))
-                .await
-        else {
-            return;
-        };
+                .await;
         let urls = [server.url()];
         assert!(connect(&urls, Credentials::None).await.is_err());
         let operator = connect(&urls, Credentials::Seed(keys.operator.seed.clone())).await.unwrap();
