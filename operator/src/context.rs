@@ -1,10 +1,11 @@
 //! What every reconciliation needs, shared by the controllers of both kinds.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
+use kube::runtime::controller::Action;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::Lookup;
 use tokio_util::task::TaskTracker;
@@ -37,13 +38,24 @@ pub struct Context {
     pub running: TaskTracker,
 }
 
-/// How often each object failed in a row, and how long to wait for the next try.
+/// When to try again after a failure, for each of the controllers.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
+pub fn error_policy<K: Lookup<DynamicType = ()>, E>(
+    object: Arc<K>,
+    _: &E,
+    context: Arc<Context>,
+) -> Action {
+    Action::requeue(context.failures.next_try(&*object))
+}
+
+/// How often each object, by kind, namespace and name, failed in a row, and how long to wait for
+/// the next try.
 #[derive(Debug, Default)]
-pub struct Failures(Mutex<HashMap<(String, String), u32>>);
+pub struct Failures(Mutex<HashMap<(String, String, String), u32>>);
 
 impl Failures {
     /// It failed once more: the time to wait, from one second, doubling, to a minute.
-    pub fn next_try<K: Lookup>(&self, object: &K) -> Duration {
+    pub fn next_try<K: Lookup<DynamicType = ()>>(&self, object: &K) -> Duration {
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(Self::key(object)).or_default();
         let wait = Duration::from_secs(1 << (*count).min(6)).min(Duration::from_mins(1));
@@ -52,13 +64,13 @@ impl Failures {
     }
 
     /// It succeeded, or is gone.
-    pub fn forget<K: Lookup>(&self, object: &K) {
+    pub fn forget<K: Lookup<DynamicType = ()>>(&self, object: &K) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&Self::key(object));
     }
 
-    fn key<K: Lookup>(object: &K) -> (String, String) {
+    fn key<K: Lookup<DynamicType = ()>>(object: &K) -> (String, String, String) {
         let text = |part: Option<std::borrow::Cow<'_, str>>| part.unwrap_or_default().into_owned();
-        (text(object.namespace()), text(object.name()))
+        (K::kind(&()).into_owned(), text(object.namespace()), text(object.name()))
     }
 }
 

@@ -25,7 +25,7 @@ use crate::cluster::build::credentials::references;
 use crate::cluster::build::labels;
 use crate::cluster::build::nats_stateful_set::Image;
 use crate::cluster::{self, usage};
-use crate::context::{Context, Failures};
+use crate::context::{Context, Failures, error_policy};
 use crate::metrics::Metrics;
 use crate::view::{self, Cluster, Policy, View, Writers};
 use crate::{inject, orphans, policy};
@@ -175,7 +175,7 @@ fn controllers(
     .watches_stream(view::metadata::<PodDisruptionBudget>(client, owned()).touched_objects(), |o| {
         labelled(&o)
     })
-    .run(cluster::reconcile, cluster::error_policy, Arc::clone(context))
+    .run(cluster::reconcile, error_policy, Arc::clone(context))
     .for_each(async |outcome| log("WarpCluster", outcome));
 
     let of_cluster = view.policies.clone();
@@ -188,7 +188,7 @@ fn controllers(
         cluster_changes
             .flat_map(move |cluster| stream::iter(naming_policies(&of_cluster, &cluster))),
     )
-    .run(policy::reconcile, policy::error_policy, Arc::clone(context))
+    .run(policy::reconcile, error_policy, Arc::clone(context))
     .for_each(async |outcome| log("WarpPolicy", outcome));
     (clusters, policies)
 }

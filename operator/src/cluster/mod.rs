@@ -19,4 +19,4 @@ pub mod validate;
 #[cfg(test)]
 mod tests;
 
-pub use reconcile::{Error, error_policy, reconcile};
+pub use reconcile::{Error, reconcile};

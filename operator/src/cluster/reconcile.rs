@@ -83,12 +83,6 @@ impl Error {
     }
 }
 
-/// When to try again after a failure.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
-pub fn error_policy(object: Arc<Cluster>, _: &Error, context: Arc<Context>) -> Action {
-    Action::requeue(context.failures.next_try(&*object))
-}
-
 /// Brings one cluster's world to what it asks for, and says how it is.
 pub async fn reconcile(object: Arc<Cluster>, context: Arc<Context>) -> Result<Action, Error> {
     let _running = context.running.token();

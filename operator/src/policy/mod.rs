@@ -4,4 +4,4 @@ pub mod accept;
 pub mod reconcile;
 pub mod status;
 
-pub use reconcile::{Error, error_policy, reconcile};
+pub use reconcile::{Error, reconcile};

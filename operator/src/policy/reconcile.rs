@@ -51,12 +51,6 @@ impl Error {
     }
 }
 
-/// When to try again after a failure.
-#[expect(clippy::needless_pass_by_value, reason = "the signature is the controller's")]
-pub fn error_policy(object: Arc<Policy>, _: &Error, context: Arc<Context>) -> Action {
-    Action::requeue(context.failures.next_try(&*object))
-}
-
 /// Says in the policy's status what became of it.
 pub async fn reconcile(object: Arc<Policy>, context: Arc<Context>) -> Result<Action, Error> {
     let _running = context.running.token();

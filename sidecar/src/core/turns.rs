@@ -1,7 +1,8 @@
 //! Writers of one key take turns within the pod.
 //!
 //! Not for safety, which the cache's stamps give alone: two writers who cross lose the copy, and in
-//! a storage that compares and swaps they fight for the row. In turns neither happens.
+//! a SQL storage one waits for the other's row with a connection in its hand. In turns neither
+//! happens.
 
 use std::hash::BuildHasher;
 
