@@ -12,7 +12,6 @@ use warp_crds::manifest;
 use warp_sidecar::adapter::{
     Key, Mutation, SetCondition, SetExpiry, StorageError, StorageEvent, Value,
 };
-use warp_sidecar::core::clock::Clock;
 use warp_sidecar::core::{Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
@@ -49,7 +48,6 @@ impl Pod {
             classes: classes(POLICIES),
             cache_limit: 1 << 20,
             cluster: "c".to_owned(),
-            clock: Clock::system(),
             metrics: Arc::new(Metrics::new().unwrap()),
         });
         let pod = Self { engine, storage, bus };

@@ -11,7 +11,6 @@ use warp_crds::status::SidecarStatus;
 
 use super::build::{BusPlan, StoragePlan, cache_limit};
 use super::{ConfigError, Loaded, Secrets, Source};
-use crate::core::clock::Clock;
 use crate::core::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::preset::Classes;
@@ -180,7 +179,6 @@ impl Runner {
                 classes,
                 cache_limit: cache_limit(&loaded),
                 cluster: loaded.manifests.cluster.metadata.name.clone().unwrap_or_default(),
-                clock: Clock::system(),
                 metrics: Arc::clone(&self.metrics),
             };
             self.engine.get_or_init(|| Engine::start(parts));

@@ -1,50 +1,30 @@
-//! The two clocks of the core: one that only goes forward, for ages, and the wall clock, for the
-//! expiries that storages keep. A test holds both still.
+//! The clock of ages: it only goes forward. Expiries, which storages keep, go by the wall clock;
+//! see `adapter::unix_millis`.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::adapter::{UnixMillis, unix_millis};
 use crate::cache::Millis;
 
-/// See the module.
-#[derive(Debug)]
-pub struct Clock {
+/// The clock of ages, which begins with the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Clock {
     start: Instant,
-    /// Milliseconds of a clock that stands still until it is moved; 0 is the system's clock.
-    held: AtomicU64,
 }
 
 impl Clock {
-    /// The system's clocks.
-    pub fn system() -> Self {
-        Self { start: Instant::now(), held: AtomicU64::new(0) }
-    }
-
-    /// Stands still from now on, `millis` (not 0) after the start and after the Unix epoch.
-    pub fn hold_at(&self, millis: Millis) {
-        self.held.store(millis, Ordering::Relaxed);
+    /// A clock that begins now.
+    pub(super) fn start() -> Self {
+        Self { start: Instant::now() }
     }
 
     /// Milliseconds since the start.
-    pub fn millis(&self) -> Millis {
-        match self.held.load(Ordering::Relaxed) {
-            0 => self.millis_of(Instant::now()),
-            held => held,
-        }
+    pub(super) fn millis(&self) -> Millis {
+        self.millis_of(Instant::now())
     }
 
     /// An instant as milliseconds since the start.
-    pub fn millis_of(&self, instant: Instant) -> Millis {
+    pub(super) fn millis_of(&self, instant: Instant) -> Millis {
         saturating_millis(instant.saturating_duration_since(self.start))
-    }
-
-    /// Milliseconds since the Unix epoch.
-    pub fn unix_millis(&self) -> UnixMillis {
-        match self.held.load(Ordering::Relaxed) {
-            0 => unix_millis(),
-            held => held,
-        }
     }
 }
 

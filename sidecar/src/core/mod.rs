@@ -20,13 +20,13 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
-use crate::adapter::{Storage, UnixMillis};
+use crate::adapter::{Storage, UnixMillis, unix_millis};
 use crate::cache::Cache;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
 use crate::sync_bus::{Origin, SyncBus};
 
-pub mod clock;
+mod clock;
 pub mod coherence;
 mod events;
 pub mod flight;
@@ -58,8 +58,6 @@ pub struct Parts {
     pub cache_limit: usize,
     /// Name of the cluster, for INFO.
     pub cluster: String,
-    /// The clocks.
-    pub clock: Clock,
     /// Where it counts.
     pub metrics: Arc<Metrics>,
 }
@@ -140,9 +138,9 @@ pub struct Figures {
 impl Engine {
     /// An engine at work: it listens to its storage and its bus and publishes.
     pub fn start(parts: Parts) -> Arc<Self> {
-        let Parts { storage, bus, origin, classes, cache_limit, cluster, clock, metrics } = parts;
+        let Parts { storage, bus, origin, classes, cache_limit, cluster, metrics } = parts;
         let engine = Arc::new(Self {
-            clock,
+            clock: Clock::start(),
             cache: Cache::new(cache_limit),
             cache_limit: AtomicU64::new(cache_limit as u64),
             cluster,
@@ -176,7 +174,7 @@ impl Engine {
 
     /// Unix milliseconds, the clock of expiries.
     pub fn now(&self) -> UnixMillis {
-        self.clock.unix_millis()
+        unix_millis()
     }
 
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.

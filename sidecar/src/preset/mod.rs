@@ -3,8 +3,6 @@
 //! Presets, defaults and overrides are resolved once, when a configuration is applied; a read only
 //! asks which class its key is in.
 
-use std::time::Duration;
-
 use warp_crds::manifest::Manifests;
 use warp_crds::pattern::KeyPattern;
 use warp_crds::policy::{Mode, Rules};
@@ -76,11 +74,6 @@ impl Classes {
     /// Every class, the default class last.
     pub fn all(&self) -> &[Class] {
         &self.classes
-    }
-
-    /// The longest time that any class answers from memory.
-    pub fn longest_ttl(&self) -> Duration {
-        self.classes.iter().map(|class| class.rules.ttl).max().unwrap_or_default()
     }
 
     /// Whether `key`'s other copies might not have been invalidated while `before` held, so that

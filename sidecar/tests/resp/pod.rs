@@ -10,7 +10,6 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use warp_crds::manifest;
 use warp_crds::policy::Mode;
 use warp_sidecar::adapter::{MemoryAdapter, Storage, unix_millis};
-use warp_sidecar::core::clock::Clock;
 use warp_sidecar::core::{Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
@@ -53,7 +52,6 @@ impl Pod {
             classes: Classes::compile(&manifests),
             cache_limit: 64 << 20,
             cluster: "test".to_owned(),
-            clock: Clock::system(),
             metrics: Arc::new(Metrics::new().unwrap()),
         });
         let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..settings };
