@@ -147,14 +147,13 @@ async fn serve(options: Run) -> Result<(), Error> {
             ..resp::Settings::default()
         };
         let server = resp::Server::bind(settings)
-            .await
             .map_err(|error| format!("RESP can't listen at {tcp} or its socket: {error}"))?;
         if !engine.join(JOIN).await {
             warn!("starting without the bus; distributed classes are read from storage");
         }
         runner.set_serving();
         info!(%tcp, metrics = %metrics_address, "serving");
-        server.run(Arc::clone(&engine), resp_metrics, stop.clone()).await;
+        server.run(Arc::clone(&engine), resp_metrics, stop.clone()).await?;
         if !engine.drain(DRAIN).await {
             warn!(
                 "the last invalidations could not be published; peers may serve their keys until the TTL"

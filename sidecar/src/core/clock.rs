@@ -3,7 +3,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::adapter::{UnixMillis, unix_millis};
 use crate::cache::Millis;
+
+/// A time by both clocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The clock of ages: milliseconds since the engine's start.
+    pub age: Millis,
+    /// The wall clock, which expiries go by.
+    pub unix: UnixMillis,
+}
 
 /// The clock of ages, which begins with the engine.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +25,11 @@ impl Clock {
     /// A clock that begins now.
     pub(super) fn start() -> Self {
         Self { start: Instant::now() }
+    }
+
+    /// Now.
+    pub(super) fn moment(&self) -> Moment {
+        Moment { age: self.millis(), unix: unix_millis() }
     }
 
     /// Milliseconds since the start.

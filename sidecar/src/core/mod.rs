@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
-use crate::adapter::{Storage, UnixMillis, unix_millis};
+use crate::adapter::Storage;
 use crate::cache::Cache;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
@@ -37,6 +37,7 @@ pub mod turns;
 mod write;
 
 use clock::Clock;
+pub use clock::Moment;
 use coherence::Coherence;
 use flight::Flights;
 use health::Health;
@@ -172,9 +173,9 @@ impl Engine {
         Arc::clone(&self.bus.load())
     }
 
-    /// Unix milliseconds, the clock of expiries.
-    pub fn now(&self) -> UnixMillis {
-        unix_millis()
+    /// The time, to be taken after a command was read and before it is executed.
+    pub fn now(&self) -> Moment {
+        self.clock.moment()
     }
 
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.

@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Table};
+use super::{Engine, Moment, Table};
 use crate::adapter::{Key, Page, Result, Value};
 use crate::metrics::ClassCounters;
 
 impl Engine {
     /// The hit path: never waits, never leaves the thread. Counts a hit; `None` says ask
     /// [`Engine::read`].
-    pub fn cached(&self, key: &[u8]) -> Option<Value> {
-        self.hit(&self.table.load(), key)
+    ///
+    /// `now` may have been taken once for many commands, but not before they were read: what a
+    /// stopped process was sent meanwhile must be judged by the time at which it goes on.
+    pub fn cached(&self, key: &[u8], now: Moment) -> Option<Value> {
+        self.hit(&self.table.load(), key, now)
     }
 
     /// The values of `keys`, in their order, from memory or from the storage.
     pub async fn read(self: &Arc<Self>, keys: &[Key]) -> Result<Vec<Option<Value>>> {
         let table = self.table.load_full();
-        let mut values: Vec<Option<Value>> = keys.iter().map(|key| self.hit(&table, key)).collect();
+        let now = self.now();
+        let mut values: Vec<Option<Value>> =
+            keys.iter().map(|key| self.hit(&table, key, now)).collect();
         let missed: Vec<usize> = (0..keys.len()).filter(|&at| values[at].is_none()).collect();
         match missed.as_slice() {
             [] => {}
@@ -44,15 +49,14 @@ impl Engine {
         self.health.call("count", || storage.count()).await
     }
 
-    fn hit(&self, table: &Table, key: &[u8]) -> Option<Value> {
+    fn hit(&self, table: &Table, key: &[u8], now: Moment) -> Option<Value> {
         let (class, counters) = table.of(key);
-        let now = self.clock.millis();
-        if class.is_distributed() && !self.coherence.is_live(now) {
+        if class.is_distributed() && !self.coherence.is_live(now.age) {
             return None;
         }
         let entry = self.cache.get(key)?;
-        let fresh = now.saturating_sub(entry.filled_at) < class.ttl_millis()
-            && !entry.value.is_expired(self.now());
+        let fresh = now.age.saturating_sub(entry.filled_at) < class.ttl_millis()
+            && !entry.value.is_expired(now.unix);
         fresh.then(|| {
             counters.hits.inc();
             entry.value

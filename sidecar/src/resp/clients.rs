@@ -149,6 +149,11 @@ impl Drop for Admission {
 }
 
 impl Client {
+    /// Its address; for a unix socket its path and `:0`.
+    pub fn address(&self) -> &str {
+        &self.peer.remote
+    }
+
     /// Notes that it sent something.
     pub fn is_active(&self, now: UnixMillis) {
         self.active.store(now, Ordering::Relaxed);

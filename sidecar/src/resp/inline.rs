@@ -1,71 +1,64 @@
 //! Inline commands: a line of words, as a person types it into `nc`.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use std::ops::Range;
 
 /// A quote without its end, or with text stuck to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Unbalanced;
 
-/// Splits a line into words as Redis' `sdssplitargs` does and adds them to `words`: blanks
-/// separate, `"…"` knows `\n \r \t \b \a \xHH`, `'…'` knows `\'` only. A word without quotes is a
-/// slice of the line. As in Redis the line ends at its first NUL.
-pub(super) fn split(line: &Bytes, words: &mut Vec<Bytes>) -> Result<(), Unbalanced> {
-    let end = memchr::memchr(0, line).unwrap_or(line.len());
+/// Splits a line into words as Redis' `sdssplitargs` does, appends their text to `text` and adds
+/// where each lies there to `spans`: blanks separate, `"…"` knows `\n \r \t \b \a \xHH`, `'…'` knows
+/// `\'` only. As in Redis the line ends at its first NUL.
+pub(super) fn split(
+    line: &[u8],
+    text: &mut Vec<u8>,
+    spans: &mut Vec<Range<usize>>,
+) -> Result<(), Unbalanced> {
+    let line = &line[..memchr::memchr(0, line).unwrap_or(line.len())];
     let mut at = 0;
-    loop {
-        while at < end && is_blank(line[at]) {
-            at += 1;
-        }
-        if at == end {
-            return Ok(());
-        }
-        let word = line[at..end].iter().position(|byte| is_blank(*byte)).unwrap_or(end - at);
-        if line[at..at + word].iter().any(|byte| matches!(byte, b'"' | b'\'')) {
-            let (text, length) = quoted_word(&line[at..end])?;
-            words.push(text);
-            at += length;
-        } else {
-            words.push(line.slice(at..at + word));
-            at += word;
-        }
+    while let Some(blanks) = line[at..].iter().position(|byte| !is_blank(*byte)) {
+        at += blanks;
+        let start = text.len();
+        at += word(&line[at..], text)?;
+        spans.push(start..text.len());
     }
+    Ok(())
 }
 
-/// The word at the start of `text`, which has a quote somewhere, and how long it is there.
-fn quoted_word(text: &[u8]) -> Result<(Bytes, usize), Unbalanced> {
-    let mut word = BytesMut::new();
+/// Reads the word at the start of `line` and gives how long it is there.
+fn word(line: &[u8], text: &mut Vec<u8>) -> Result<usize, Unbalanced> {
     let mut at = 0;
-    while let Some(byte) = text.get(at).filter(|byte| !is_blank(**byte)) {
+    while let Some(byte) = line.get(at).filter(|byte| !is_blank(**byte)) {
         at += 1;
         match byte {
-            b'"' => at += double_quoted(&text[at..], &mut word)?,
-            b'\'' => at += single_quoted(&text[at..], &mut word)?,
+            b'"' => at += double_quoted(&line[at..], text)?,
+            b'\'' => at += single_quoted(&line[at..], text)?,
             plain => {
-                word.put_u8(*plain);
+                text.push(*plain);
                 continue;
             }
         }
-        return match text.get(at) {
+        return match line.get(at) {
             Some(byte) if !is_blank(*byte) => Err(Unbalanced),
-            _ => Ok((word.freeze(), at)),
+            _ => Ok(at),
         };
     }
-    Ok((word.freeze(), at))
+    Ok(at)
 }
 
 /// Reads up to the closing `"` and gives how long that was.
-fn double_quoted(text: &[u8], word: &mut BytesMut) -> Result<usize, Unbalanced> {
+fn double_quoted(text: &[u8], word: &mut Vec<u8>) -> Result<usize, Unbalanced> {
     let mut at = 0;
     loop {
         at += match &text[at..] {
             [] => return Err(Unbalanced),
             [b'"', ..] => return Ok(at + 1),
             [b'\\', b'x', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                word.put_u8(hex(*high) << 4 | hex(*low));
+                word.push(hex(*high) << 4 | hex(*low));
                 4
             }
             [b'\\', escaped, ..] => {
-                word.put_u8(match escaped {
+                word.push(match escaped {
                     b'n' => b'\n',
                     b'r' => b'\r',
                     b't' => b'\t',
@@ -76,7 +69,7 @@ fn double_quoted(text: &[u8], word: &mut BytesMut) -> Result<usize, Unbalanced> 
                 2
             }
             [plain, ..] => {
-                word.put_u8(*plain);
+                word.push(*plain);
                 1
             }
         };
@@ -84,18 +77,18 @@ fn double_quoted(text: &[u8], word: &mut BytesMut) -> Result<usize, Unbalanced> 
 }
 
 /// Reads up to the closing `'` and gives how long that was.
-fn single_quoted(text: &[u8], word: &mut BytesMut) -> Result<usize, Unbalanced> {
+fn single_quoted(text: &[u8], word: &mut Vec<u8>) -> Result<usize, Unbalanced> {
     let mut at = 0;
     loop {
         at += match &text[at..] {
             [] => return Err(Unbalanced),
             [b'\'', ..] => return Ok(at + 1),
             [b'\\', b'\'', ..] => {
-                word.put_u8(b'\'');
+                word.push(b'\'');
                 2
             }
             [plain, ..] => {
-                word.put_u8(*plain);
+                word.push(*plain);
                 1
             }
         };
@@ -116,19 +109,19 @@ fn hex(digit: u8) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{Unbalanced, split};
 
-    fn words(line: &'static [u8]) -> Result<Vec<Bytes>, Unbalanced> {
-        let mut words = Vec::new();
-        split(&Bytes::from_static(line), &mut words).map(|()| words)
+    fn words(line: &[u8]) -> Result<Vec<String>, Unbalanced> {
+        let (mut text, mut spans) = (Vec::new(), Vec::new());
+        split(line, &mut text, &mut spans)?;
+        let word = |span: std::ops::Range<usize>| String::from_utf8(text[span].to_vec()).unwrap();
+        Ok(spans.into_iter().map(word).collect())
     }
 
     #[test]
     fn blanks_separate_words() {
         assert_eq!(words(b"  SET\ta  b\r").unwrap(), ["SET", "a", "b"]);
-        assert_eq!(words(b" \t \r").unwrap(), Vec::<Bytes>::new());
+        assert_eq!(words(b" \t \r").unwrap(), Vec::<String>::new());
     }
 
     #[test]

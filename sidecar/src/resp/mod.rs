@@ -9,8 +9,10 @@
 pub mod clients;
 pub mod command;
 mod connection;
+mod event_loop;
 pub mod host;
 mod inline;
+mod listener;
 mod metrics;
 pub mod number;
 mod relay;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes};
 
 use super::number::Digits;
 
@@ -75,6 +75,11 @@ impl Reply {
         Self::Bulk(Bytes::from_static(text.as_bytes()))
     }
 
+    /// A string that is copied from somewhere else.
+    pub fn copied(text: impl AsRef<[u8]>) -> Self {
+        Self::Bulk(Bytes::copy_from_slice(text.as_ref()))
+    }
+
     /// A string or none.
     pub fn bulk_or_null(data: Option<Bytes>) -> Self {
         data.map_or(Self::Null, Self::Bulk)
@@ -86,7 +91,7 @@ impl Reply {
     }
 
     /// Appends the reply to `out` in the form of `protocol`.
-    pub fn encode(&self, protocol: Protocol, out: &mut BytesMut) {
+    pub fn encode(&self, protocol: Protocol, out: &mut Vec<u8>) {
         let resp3 = protocol == Protocol::Resp3;
         match self {
             Self::Simple(text) => put_line(out, b'+', text.as_bytes()),
@@ -129,14 +134,14 @@ impl Reply {
     }
 }
 
-fn put_items(out: &mut BytesMut, kind: u8, items: &[Reply], protocol: Protocol) {
+fn put_items(out: &mut Vec<u8>, kind: u8, items: &[Reply], protocol: Protocol) {
     put_length(out, kind, items.len());
     for item in items {
         item.encode(protocol, out);
     }
 }
 
-fn put_bulk(out: &mut BytesMut, data: &[u8]) {
+pub(super) fn put_bulk(out: &mut Vec<u8>, data: &[u8]) {
     out.reserve(data.len() + 32);
     put_length(out, b'$', data.len());
     out.put_slice(data);
@@ -144,7 +149,7 @@ fn put_bulk(out: &mut BytesMut, data: &[u8]) {
 }
 
 /// A line; a line break within the text would end it early and becomes a blank.
-fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
+fn put_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.reserve(text.len() + 3);
     out.put_u8(kind);
     let start = out.len();
@@ -157,11 +162,11 @@ fn put_line(out: &mut BytesMut, kind: u8, text: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-fn put_length(out: &mut BytesMut, kind: u8, length: usize) {
+fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
     put_head(out, kind, i64::try_from(length).unwrap_or(i64::MAX));
 }
 
-fn put_head(out: &mut BytesMut, kind: u8, number: i64) {
+fn put_head(out: &mut Vec<u8>, kind: u8, number: i64) {
     let digits = Digits::of(number);
     out.put_u8(kind);
     out.put_slice(digits.as_bytes());
@@ -180,14 +185,14 @@ fn double(number: f64) -> Cow<'static, str> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
+    use bytes::Bytes;
 
     use super::{Protocol, Reply};
 
     fn encoded(reply: &Reply, protocol: Protocol) -> String {
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         reply.encode(protocol, &mut out);
-        String::from_utf8(out.to_vec()).unwrap()
+        String::from_utf8(out).unwrap()
     }
 
     fn both(reply: &Reply) -> (String, String) {

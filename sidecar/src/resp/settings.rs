@@ -1,6 +1,7 @@
 //! What a server can be told: where it listens and how much a client may take.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,6 +15,8 @@ pub struct Settings {
     pub tcp: Option<SocketAddr>,
     /// The path of the unix socket. A socket that a dead server left there is replaced.
     pub unix: Option<PathBuf>,
+    /// How many threads serve clients.
+    pub threads: NonZeroUsize,
     /// How many clients may be connected.
     pub max_clients: usize,
     /// How much a client may send for one command.
@@ -36,6 +39,7 @@ impl Default for Settings {
         Self {
             tcp: None,
             unix: None,
+            threads: NonZeroUsize::MIN,
             max_clients: 10_000,
             request: Limits::default(),
             output_soft: 16 * 1024 * 1024,

@@ -6,21 +6,26 @@
 //! reply is kept back, tells when all of them have come.
 
 use std::io;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::{self, error::TryRecvError};
 
 use super::reply::{Protocol, Reply};
 use super::reply_parse::{self, NotAReply};
 
+/// How much is read from the line at a time, and how many such pieces wait for a client that
+/// doesn't read. Then it is Redis' turn to wait, or to hang up.
+const PIECE: usize = 16 * 1024;
+const PIECES: usize = 16;
+
 /// See the module.
 #[derive(Debug)]
-pub(super) struct Subscription<S> {
-    stream: S,
+pub(super) struct Subscription {
+    to_redis: mpsc::UnboundedSender<Bytes>,
+    from_redis: mpsc::Receiver<io::Result<Bytes>>,
     received: BytesMut,
-    sending: BytesMut,
     /// Whether it shows what MONITOR shows; then there are no channels and no commands.
     is_monitor: bool,
     asked: u64,
@@ -48,13 +53,22 @@ pub(super) fn is_subscribing(name: &[u8]) -> bool {
         .any(|own| own.as_bytes().eq_ignore_ascii_case(name))
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
-    /// On a line that nothing has been sent on.
-    pub(super) fn new(stream: S, is_monitor: bool) -> Self {
+impl Subscription {
+    /// On a line that nothing has been sent on. `notify` is called when there is something to take
+    /// with [`Subscription::next`].
+    pub(super) fn open(
+        line: impl AsyncRead + AsyncWrite + Send + 'static,
+        is_monitor: bool,
+        runtime: &Handle,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let (to_redis, commands) = mpsc::unbounded_channel();
+        let (pieces, from_redis) = mpsc::channel(PIECES);
+        runtime.spawn(pump(line, commands, pieces, notify));
         Self {
-            stream,
+            to_redis,
+            from_redis,
             received: BytesMut::new(),
-            sending: BytesMut::new(),
             is_monitor,
             asked: 0,
             answered: 0,
@@ -65,11 +79,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
 
     /// Sends a command.
     pub(super) fn send(&mut self, arguments: &[Bytes]) {
-        put_command(arguments, &mut self.sending);
+        let mut text = BytesMut::new();
+        put_command(arguments, &mut text);
         if !self.is_monitor {
             self.asked += 1;
-            put_command(&[Bytes::from_static(b"PING"), self.fence()], &mut self.sending);
+            put_command(&[Bytes::from_static(b"PING"), self.fence()], &mut text);
         }
+        // A line that has broken tells so when it is read.
+        let _ = self.to_redis.send(text.freeze());
     }
 
     /// Whether answers to what was sent are still to come.
@@ -110,33 +127,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
         )))
     }
 
-    /// The next bytes for the client, which are whole replies; none of them when only the end of a
-    /// command was told.
-    pub(super) fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<Option<Bytes>>> {
-        while !self.sending.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.sending) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(sent) => self.sending.advance(sent?),
-                Poll::Pending => break,
-            }
-        }
+    /// The next reply for the client, whole; `None` when none has come.
+    pub(super) fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
-            let length = reply_parse::length(&self.received).map_err(not_a_reply)?;
-            if let Some(length) = length {
+            while let Some(length) = reply_parse::length(&self.received).map_err(not_a_reply)? {
                 let frame = self.received.split_to(length).freeze();
-                return Poll::Ready(Ok(self.take(frame)?));
+                if let Some(frame) = self.take(frame)? {
+                    return Ok(Some(frame));
+                }
             }
-            self.received.reserve(4096);
-            let received = ready!(pin!(self.stream.read_buf(&mut self.received)).poll(context))?;
-            if received == 0 {
-                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            match self.from_redis.try_recv() {
+                Ok(piece) => self.received.extend_from_slice(&piece?),
+                Err(TryRecvError::Empty) => return Ok(None),
+                Err(TryRecvError::Disconnected) => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
     }
 
+    /// Takes note of a reply, which is for the client unless it only tells the end of a command.
     fn take(&mut self, frame: Bytes) -> io::Result<Option<Bytes>> {
         match reply_parse::parse(&frame).map_err(not_a_reply)? {
             Reply::Bulk(text) if self.is_waiting() && text == self.fence() => {
@@ -170,6 +178,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Subscription<S> {
     }
 }
 
+/// Carries commands to Redis, and what it sends back, until either side ends.
+async fn pump(
+    line: impl AsyncRead + AsyncWrite + Send + 'static,
+    mut commands: mpsc::UnboundedReceiver<Bytes>,
+    pieces: mpsc::Sender<io::Result<Bytes>>,
+    notify: impl Fn() + Send + Sync + 'static,
+) {
+    let (mut reader, mut writer) = tokio::io::split(line);
+    let writing = async {
+        while let Some(command) = commands.recv().await {
+            writer.write_all(&command).await?;
+        }
+        Ok(())
+    };
+    let reading = async {
+        loop {
+            let mut piece = BytesMut::with_capacity(PIECE);
+            if reader.read_buf(&mut piece).await? == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+            }
+            if pieces.send(Ok(piece.freeze())).await.is_err() {
+                return Ok(());
+            }
+            notify();
+        }
+    };
+    let ended = tokio::select! {
+        ended = writing => ended,
+        ended = reading => ended,
+    };
+    // Without an error the subscription itself is gone.
+    if let Err(error) = ended
+        && pieces.send(Err(error)).await.is_ok()
+    {
+        notify();
+    }
+}
+
 fn put_command(arguments: &[Bytes], out: &mut BytesMut) {
     out.put_slice(format!("*{}\r\n", arguments.len()).as_bytes());
     for argument in arguments {
@@ -185,30 +231,44 @@ fn not_a_reply(error: NotAReply) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::io;
 
     use bytes::Bytes;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+    use tokio::runtime::Handle;
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
     use super::Subscription;
 
-    async fn next(subscription: &mut Subscription<DuplexStream>) -> Option<Bytes> {
-        poll_fn(|context| subscription.poll_next(context)).await.unwrap()
+    fn open(is_monitor: bool) -> (Subscription, UnboundedReceiver<()>, DuplexStream) {
+        let (ours, redis) = tokio::io::duplex(1024);
+        let (told, notices) = unbounded_channel();
+        let notify = move || told.send(()).unwrap();
+        (Subscription::open(ours, is_monitor, &Handle::current(), notify), notices, redis)
+    }
+
+    /// What there is once something has come.
+    async fn next(
+        subscription: &mut Subscription,
+        notices: &mut UnboundedReceiver<()>,
+    ) -> io::Result<Option<Bytes>> {
+        notices.recv().await.unwrap();
+        subscription.next()
     }
 
     #[tokio::test]
     async fn a_command_is_answered_when_its_fence_has_come() {
-        let (ours, mut redis) = tokio::io::duplex(1024);
-        let mut subscription = Subscription::new(ours, false);
+        let (mut subscription, mut notices, mut redis) = open(false);
         subscription.send(&[Bytes::from("SUBSCRIBE"), Bytes::from("c"), Bytes::from("d")]);
         let first = "*3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n";
         let second = "*3\r\n$9\r\nsubscribe\r\n$1\r\nd\r\n:2\r\n";
         let fence = "*2\r\n$4\r\npong\r\n$12\r\nwarp-fence-1\r\n";
-        redis.write_all([first, second, fence].concat().as_bytes()).await.unwrap();
-        assert_eq!(next(&mut subscription).await.unwrap(), first);
-        assert_eq!(next(&mut subscription).await.unwrap(), second);
-        assert!(subscription.is_waiting());
-        assert_eq!(next(&mut subscription).await, None);
+        redis.write_all([first, second].concat().as_bytes()).await.unwrap();
+        assert_eq!(next(&mut subscription, &mut notices).await.unwrap().unwrap(), first);
+        assert_eq!(subscription.next().unwrap().unwrap(), second);
+        assert!(subscription.is_waiting() && subscription.next().unwrap().is_none());
+        redis.write_all(fence.as_bytes()).await.unwrap();
+        assert_eq!(next(&mut subscription, &mut notices).await.unwrap(), None);
         assert!(!subscription.is_waiting() && subscription.is_subscribed());
 
         let mut sent = vec![0; 200];
@@ -222,8 +282,7 @@ mod tests {
 
     #[tokio::test]
     async fn sharded_channels_are_counted_apart() {
-        let (ours, mut redis) = tokio::io::duplex(1024);
-        let mut subscription = Subscription::new(ours, false);
+        let (mut subscription, mut notices, mut redis) = open(false);
         for (frame, subscribed) in [
             (">3\r\n$9\r\nsubscribe\r\n$1\r\nc\r\n:1\r\n", true),
             (">3\r\n$10\r\nssubscribe\r\n$1\r\nc\r\n:1\r\n", true),
@@ -232,17 +291,16 @@ mod tests {
             (">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$1\r\nm\r\n", false),
         ] {
             redis.write_all(frame.as_bytes()).await.unwrap();
-            assert_eq!(next(&mut subscription).await.unwrap(), frame);
+            assert_eq!(next(&mut subscription, &mut notices).await.unwrap().unwrap(), frame);
             assert_eq!(subscription.is_subscribed(), subscribed, "{frame:?}");
         }
     }
 
     #[tokio::test]
     async fn the_end_of_the_line_is_an_error() {
-        let (ours, redis) = tokio::io::duplex(1024);
-        let mut subscription = Subscription::new(ours, true);
+        let (mut subscription, mut notices, redis) = open(true);
         drop(redis);
-        let end = poll_fn(|context| subscription.poll_next(context)).await;
-        assert_eq!(end.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
+        let end = next(&mut subscription, &mut notices).await;
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

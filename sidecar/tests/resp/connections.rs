@@ -287,7 +287,7 @@ async fn a_stopping_server_answers_what_it_was_sent() {
     }
     assert!(client.is_closed().await);
     let mut pod = pod;
-    (&mut pod.served).await.unwrap();
+    (&mut pod.served).await.unwrap().unwrap();
     assert!(TcpStream::connect(pod.address).await.is_err());
 }
 
@@ -303,7 +303,7 @@ async fn a_stopping_server_waits_for_no_longer_than_it_may() {
     pod.stop.cancel();
     assert!(client.is_closed().await);
     let mut pod = pod;
-    (&mut pod.served).await.unwrap();
+    (&mut pod.served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -315,10 +315,10 @@ async fn a_unix_socket_is_served_and_removed() {
     // What a server that was killed leaves behind.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let settings = || Settings { unix: Some(path.clone()), ..Settings::default() };
-    let server = Server::bind(settings()).await.unwrap();
+    let server = Server::bind(settings()).unwrap();
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o666);
-    let second = Server::bind(settings()).await.unwrap_err();
+    let second = Server::bind(settings()).unwrap_err();
     assert_eq!(second.kind(), std::io::ErrorKind::AddrInUse);
 
     let stop = CancellationToken::new();
@@ -332,11 +332,11 @@ async fn a_unix_socket_is_served_and_removed() {
     assert!(info.contains(&format!("addr={}:0 ", path.display())), "{info}");
     assert!(info.contains(" flags=U "), "{info}");
     stop.cancel();
-    served.await.unwrap();
+    served.await.unwrap().unwrap();
     assert!(!path.exists());
 
     std::fs::write(&path, "a file").unwrap();
-    let refused = Server::bind(settings()).await.unwrap_err();
+    let refused = Server::bind(settings()).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::AlreadyExists);
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -347,7 +347,7 @@ async fn commands_are_counted_by_known_names() {
     let metrics = Metrics::new(&registry).unwrap();
     let pod = Pod::of_memory().await;
     let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..Settings::default() };
-    let server = Server::bind(settings).await.unwrap();
+    let server = Server::bind(settings).unwrap();
     let address = server.tcp_address().unwrap();
     let stop = CancellationToken::new();
     tokio::spawn(server.run(pod.engine.clone(), metrics, stop.clone()));

@@ -66,7 +66,7 @@ async fn other_types_live_in_redis() {
 async fn what_is_cached_gives_way_to_what_is_written_around_it() {
     let (_redis, pod, mut client) = pod().await;
     let mut other = pod.client().await;
-    let cached = |key: &'static str| pod.engine.cached(key.as_bytes()).is_some();
+    let cached = |key: &'static str| pod.engine.cached(key.as_bytes(), pod.engine.now()).is_some();
     for (write, read) in [
         ("SETRANGE k 0 V", "GET k -> 'Vv'"),
         ("INCRBYFLOAT n 0.5", "GET n -> '1.5'"),

@@ -23,7 +23,7 @@ pub struct Pod {
     pub engine: Arc<Engine>,
     pub address: SocketAddr,
     pub stop: CancellationToken,
-    pub served: JoinHandle<()>,
+    pub served: JoinHandle<std::io::Result<()>>,
     pub metrics: resp::Metrics,
     _stop_when_dropped: DropGuard,
 }
@@ -55,7 +55,7 @@ impl Pod {
             metrics: Arc::new(Metrics::new().unwrap()),
         });
         let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..settings };
-        let server = Server::bind(settings).await.unwrap();
+        let server = Server::bind(settings).unwrap();
         let address = server.tcp_address().unwrap();
         let stop = CancellationToken::new();
         let metrics = resp::Metrics::new(&Registry::new()).unwrap();

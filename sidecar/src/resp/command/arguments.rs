@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
 use crate::adapter::UnixMillis;
 use crate::resp::number::parse_i64;
 use crate::resp::reply::Reply;
@@ -52,7 +50,7 @@ impl TimeForm {
     /// the error shows.
     pub(super) fn positive_at(
         self,
-        amount: &Bytes,
+        amount: &[u8],
         now: UnixMillis,
         command: &str,
     ) -> Result<UnixMillis, Reply> {

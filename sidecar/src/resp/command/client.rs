@@ -71,7 +71,7 @@ const HELP: &[&str] = &[
 
 /// A container that was called without a subcommand.
 pub(super) fn needs_subcommand(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Err(wrong_number(&String::from_utf8_lossy(&call.arguments[0]).to_ascii_lowercase()))
+    Err(wrong_number(&String::from_utf8_lossy(call.arguments[0]).to_ascii_lowercase()))
 }
 
 fn getname(call: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -147,19 +147,19 @@ fn switch(argument: &[u8]) -> Result<bool, Reply> {
 }
 
 fn no_evict(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let on = switch(&call.arguments[2])?;
+    let on = switch(call.arguments[2])?;
     call.session.admission.client.with_state(|state| state.no_evict = on);
     Ok(Outcome::Reply(Reply::OK))
 }
 
 fn no_touch(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let on = switch(&call.arguments[2])?;
+    let on = switch(call.arguments[2])?;
     call.session.admission.client.with_state(|state| state.no_touch = on);
     Ok(Outcome::Reply(Reply::OK))
 }
 
 fn reply(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let wanted = &call.arguments[2];
+    let wanted = call.arguments[2];
     let replies = &mut call.session.replies;
     if is(wanted, "ON") {
         *replies = Replies::On;
@@ -176,7 +176,7 @@ fn reply(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn setinfo(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let (attribute, value) = (&call.arguments[2], &call.arguments[3]);
+    let (attribute, value) = (call.arguments[2], call.arguments[3]);
     let is_name = is(attribute, "LIB-NAME");
     if !is_name && !is(attribute, "LIB-VER") {
         let attribute = String::from_utf8_lossy(attribute);
@@ -196,7 +196,7 @@ fn setinfo(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn setname(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    set_name(call, &call.arguments[2])?;
+    set_name(call, call.arguments[2])?;
     Ok(Outcome::Reply(Reply::OK))
 }
 
@@ -219,7 +219,7 @@ fn is_plain(text: &[u8]) -> bool {
 
 /// The keys that a client reads are cached here already, a millisecond's fraction away from it.
 fn tracking(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    if is(&call.arguments[2], "OFF") {
+    if is(call.arguments[2], "OFF") {
         return Ok(Outcome::Reply(Reply::OK));
     }
     Err(Reply::err(

@@ -52,7 +52,7 @@ fn hello(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         if is(option, "AUTH") && rest.len() >= 2 {
             // As in a Redis without passwords, the default user is let in with any.
             let (user, _password) = (rest.next(), rest.next());
-            if user.is_none_or(|user| user != "default") {
+            if user.is_none_or(|user| *user != b"default") {
                 return Err(WRONG_PASSWORD);
             }
         } else if let (true, Some(given)) = (is(option, "SETNAME"), rest.clone().next()) {
@@ -86,7 +86,7 @@ fn auth(call: &mut Call<'_>) -> Result<Outcome, Reply> {
             "AUTH <password> called without any password configured for the default user. Are \
              you sure your configuration is correct?",
         )),
-        [user, _password] if user == "default" => Ok(Outcome::Reply(Reply::OK)),
+        [user, _password] if *user == b"default" => Ok(Outcome::Reply(Reply::OK)),
         [_user, _password] => Err(WRONG_PASSWORD),
         _ => Err(SYNTAX_ERROR),
     }
@@ -95,17 +95,17 @@ fn auth(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 fn ping(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     match &call.arguments[1..] {
         [] => Ok(Outcome::Reply(Reply::Simple(Cow::Borrowed("PONG")))),
-        [text] => Ok(Outcome::Reply(Reply::Bulk(text.clone()))),
+        [text] => Ok(Outcome::Reply(Reply::copied(text))),
         _ => Err(wrong_number("ping")),
     }
 }
 
 fn echo(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(Outcome::Reply(Reply::Bulk(call.arguments[1].clone())))
+    Ok(Outcome::Reply(Reply::copied(call.arguments[1])))
 }
 
 fn select(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let index = i32::try_from(integer(&call.arguments[1])?);
+    let index = i32::try_from(integer(call.arguments[1])?);
     match index {
         Ok(0) => Ok(Outcome::Reply(Reply::OK)),
         Ok(_) => Err(Reply::err("DB index is out of range")),

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::arguments::{TimeForm, integer, invalid_expire_time, is};
@@ -45,12 +44,12 @@ fn pexpireat(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 
 fn expire_at(call: &mut Call<'_>, form: TimeForm, name: &str) -> Result<Outcome, Reply> {
     let (condition, also_some) = conditions(&call.arguments[3..])?;
-    let amount = integer(&call.arguments[2])?;
+    let amount = integer(call.arguments[2])?;
     let at = form.at(amount, call.now()).ok_or_else(|| invalid_expire_time(name))?;
     // Every time before 1970 is as past as 1970 itself.
     let at = UnixMillis::try_from(at).unwrap_or_default();
     let mutation = Mutation::Expire { at: Some(at), condition };
-    let key = &call.arguments[1];
+    let key = call.arguments[1];
     let answer = |applied: Applied| Reply::Integer(i64::from(applied.done));
     if !also_some {
         return Ok(call.write(key, mutation, answer));
@@ -76,7 +75,7 @@ fn expire_at(call: &mut Call<'_>, form: TimeForm, name: &str) -> Result<Outcome,
 
 /// The condition, and whether XX comes with an LT, for which it says more: LT alone takes a key
 /// that never expires.
-fn conditions(options: &[Bytes]) -> Result<(ExpireCondition, bool), Reply> {
+fn conditions(options: &[&[u8]]) -> Result<(ExpireCondition, bool), Reply> {
     let [mut none, mut some, mut later, mut earlier] = [false; 4];
     for option in options {
         if is(option, "NX") {
@@ -115,7 +114,7 @@ fn conditions(options: &[Bytes]) -> Result<(ExpireCondition, bool), Reply> {
 fn persist(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let mutation = Mutation::Expire { at: None, condition: ExpireCondition::Always };
     let answer = |applied: Applied| Reply::Integer(i64::from(applied.done));
-    Ok(call.write(&call.arguments[1], mutation, answer))
+    Ok(call.write(call.arguments[1], mutation, answer))
 }
 
 fn ttl(call: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -144,7 +143,7 @@ fn answer_expiry(
     call: &Call<'_>,
     answer: impl FnOnce(UnixMillis) -> u64 + Send + 'static,
 ) -> Outcome {
-    call.read_any_type(&call.arguments[1], |value| match value {
+    call.read_any_type(call.arguments[1], |value| match value {
         None => Reply::Integer(-2),
         Some(Value { expires_at: None, .. }) => Reply::Integer(-1),
         Some(Value { expires_at: Some(at), .. }) => Reply::count(answer(at)),

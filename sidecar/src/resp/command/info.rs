@@ -2,8 +2,6 @@
 
 use std::fmt::Write as _;
 
-use bytes::Bytes;
-
 use super::Call;
 use super::arguments::is;
 use super::connection::REDIS_VERSION;
@@ -54,7 +52,7 @@ impl Section {
 
     /// Those that INFO's arguments name, each once and in Redis' order; no argument, `default`,
     /// `all` and `everything` are all of them. A name that isn't known is none.
-    pub(super) fn asked_for(arguments: &[Bytes]) -> Vec<Self> {
+    pub(super) fn asked_for(arguments: &[&[u8]]) -> Vec<Self> {
         let everything = ["DEFAULT", "ALL", "EVERYTHING"];
         let all = arguments.is_empty()
             || arguments.iter().any(|asked| everything.iter().any(|name| is(asked, name)));
@@ -198,14 +196,12 @@ fn cpu_seconds() -> (f64, f64) {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{Section, cpu_seconds, human, resident_bytes};
 
     #[test]
     fn sections_are_asked_for_by_name() {
         let asked = |names: &[&'static str]| {
-            Section::asked_for(&names.iter().map(|name| Bytes::from(*name)).collect::<Vec<_>>())
+            Section::asked_for(&names.iter().map(|name| name.as_bytes()).collect::<Vec<_>>())
         };
         assert_eq!(asked(&["cpu", "Server", "nothing"]), [Section::Server, Section::Cpu]);
         assert_eq!(asked(&["nothing"]), []);

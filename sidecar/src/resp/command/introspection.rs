@@ -3,7 +3,6 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use warp_crds::pattern::glob_match;
 
 use super::arguments::{SYNTAX_ERROR, is};
@@ -222,7 +221,7 @@ fn list(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 fn getkeys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let arguments = &call.arguments[2..];
     answer(call, || {
-        let command = find(&arguments[0])
+        let command = find(arguments[0])
             .map(|entry| entry.command)
             .ok_or_else(|| Reply::err("Invalid command specified"))?;
         if command.keys == NO_KEYS {
@@ -231,29 +230,28 @@ fn getkeys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         if !command.takes(arguments.len()) {
             return Err(Reply::err("Invalid number of arguments specified for command"));
         }
-        Ok(Reply::Array(keys_of(command, arguments).cloned().map(Reply::Bulk).collect()))
+        Ok(Reply::Array(keys_of(command, arguments).map(Reply::copied).collect()))
     })
 }
 
 /// The keys among the arguments of `command`.
-fn keys_of<'a>(command: &Command, arguments: &'a [Bytes]) -> impl Iterator<Item = &'a Bytes> {
+fn keys_of<'a>(command: &Command, arguments: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
     let place = |at: i32| usize::try_from(at).unwrap_or_default();
     let Keys { first, last, step } = command.keys;
     let end =
         if last < 0 { (arguments.len() + 1).saturating_sub(place(-last)) } else { place(last) + 1 };
     let keys = arguments.get(place(first)..end.min(arguments.len())).unwrap_or_default();
-    keys.iter().step_by(place(step).max(1))
+    keys.iter().copied().step_by(place(step).max(1))
 }
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::{find, keys_of, named};
 
-    fn keys(arguments: &[&'static str]) -> Vec<Bytes> {
-        let arguments: Vec<Bytes> = arguments.iter().map(|text| Bytes::from(*text)).collect();
-        keys_of(find(&arguments[0]).unwrap().command, &arguments).cloned().collect()
+    fn keys(arguments: &[&'static str]) -> Vec<String> {
+        let arguments: Vec<_> = arguments.iter().map(|text| text.as_bytes()).collect();
+        let keys = keys_of(find(arguments[0]).unwrap().command, &arguments);
+        keys.map(|key| String::from_utf8(key.to_vec()).unwrap()).collect()
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(super) const FAMILY: &[Command] = &[
 ];
 
 fn delete(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let keys: Vec<Bytes> = call.arguments[1..].iter().map(kept).collect();
+    let keys: Vec<Bytes> = call.arguments[1..].iter().map(|key| kept(key)).collect();
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Write(
         async move {
@@ -52,7 +52,7 @@ fn exists(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn type_of(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(call.read_any_type(&call.arguments[1], |value| {
+    Ok(call.read_any_type(call.arguments[1], |value| {
         Reply::Simple(Cow::Borrowed(if value.is_some() { "string" } else { "none" }))
     }))
 }

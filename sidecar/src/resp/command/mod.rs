@@ -16,7 +16,7 @@ use super::host::Host;
 use super::reply::Reply;
 use super::session::Session;
 use crate::adapter::{Applied, Key, Mutation, StorageError, UnixMillis, Value};
-use crate::core::Engine;
+use crate::core::{Engine, Moment};
 
 mod arguments;
 mod client;
@@ -73,6 +73,8 @@ pub type Work = BoxFuture<'static, Reply>;
 pub enum Outcome {
     /// It is answered.
     Reply(Reply),
+    /// Its reply is written to [`Call::out`] already.
+    Written,
     /// It is answered by work that may run beside other reads.
     Read(Work),
     /// It is answered by work that must see all that came before it and be seen by all that comes
@@ -85,14 +87,18 @@ pub enum Outcome {
 /// A command that was called.
 #[derive(Debug)]
 pub struct Call<'a> {
-    /// Its arguments; the name is the first.
-    pub arguments: &'a [Bytes],
+    /// Its arguments; the name is the first. They lie in what the connection has read.
+    pub arguments: &'a [&'a [u8]],
     /// What reads and writes.
     pub engine: &'a Arc<Engine>,
     /// Whose connection it came on.
     pub session: &'a mut Session,
     /// The server that it came to.
     pub host: &'a Host,
+    /// When it is executed, which is after it was read.
+    pub now: Moment,
+    /// Where replies are written.
+    pub out: &'a mut Vec<u8>,
 }
 
 /// No argument is a key.
@@ -137,6 +143,7 @@ impl fmt::Debug for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
+            Self::Written => f.write_str("Written"),
             Self::Read(_) => f.write_str("Read"),
             Self::Write(_) => f.write_str("Write"),
             Self::Relay => f.write_str("Relay"),
@@ -148,7 +155,7 @@ impl fmt::Debug for Outcome {
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
         Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
-        None if call.is_redis() && !is_for_replicas(&call.arguments[0]) => Outcome::Relay,
+        None if call.is_redis() && !is_for_replicas(call.arguments[0]) => Outcome::Relay,
         None => Outcome::Reply(unknown_command(call.arguments)),
     }
 }
@@ -190,7 +197,7 @@ pub(super) fn is_http(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"POST") || name.eq_ignore_ascii_case(b"HOST:")
 }
 
-fn unknown_command(arguments: &[Bytes]) -> Reply {
+fn unknown_command(arguments: &[&[u8]]) -> Reply {
     let mut shown_arguments = String::new();
     for argument in &arguments[1..] {
         if shown_arguments.len() >= 128 {
@@ -201,7 +208,7 @@ fn unknown_command(arguments: &[Bytes]) -> Reply {
     }
     Reply::err(&format!(
         "unknown command '{}', with args beginning with: {shown_arguments}",
-        shown(&arguments[0], 128),
+        shown(arguments[0], 128),
     ))
 }
 
@@ -229,9 +236,8 @@ pub(super) fn failure(error: &StorageError) -> Reply {
     }))
 }
 
-/// An argument that outlives its command: a copy, since the argument itself would hold on to the
-/// whole buffer that it arrived in.
-fn kept(argument: &Bytes) -> Bytes {
+/// An argument that outlives its command.
+fn kept(argument: &[u8]) -> Bytes {
     Bytes::copy_from_slice(argument)
 }
 
@@ -241,7 +247,7 @@ async fn read_alive(
     keys: &[Key],
 ) -> Result<Vec<Option<Value>>, StorageError> {
     let mut values = engine.read(keys).await?;
-    let now = engine.now();
+    let now = engine.now().unix;
     for value in &mut values {
         value.take_if(|value| value.is_expired(now));
     }
@@ -255,31 +261,31 @@ impl Call<'_> {
     }
 
     fn now(&self) -> UnixMillis {
-        self.engine.now()
+        self.now.unix
     }
 
-    /// The value of `key`, if memory has it and it hasn't expired.
+    /// The value of `key`, if memory has it.
     fn cached(&self, key: &[u8]) -> Option<Value> {
-        self.engine.cached(key).filter(|value| !value.is_expired(self.now()))
+        self.engine.cached(key, self.now)
     }
 
     /// Answers from the value of `key`.
     fn read(
         &self,
-        key: &Bytes,
+        key: &[u8],
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
         if let Some(value) = self.cached(key) {
             return Outcome::Reply(answer(Some(value)));
         }
-        self.read_many(std::slice::from_ref(key), |mut values| answer(values.pop().flatten()))
+        self.read_many(&[key], |mut values| answer(values.pop().flatten()))
     }
 
     /// Answers from the value of `key` what a Redis would answer for a key of any type: if it
     /// isn't in memory, a Redis behind Warp is asked itself.
     fn read_any_type(
         &self,
-        key: &Bytes,
+        key: &[u8],
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
         match self.cached(key) {
@@ -292,10 +298,10 @@ impl Call<'_> {
     /// Answers from the values of `keys`, in their order.
     fn read_many(
         &self,
-        keys: &[Bytes],
+        keys: &[&[u8]],
         answer: impl FnOnce(Vec<Option<Value>>) -> Reply + Send + 'static,
     ) -> Outcome {
-        let keys: Vec<Key> = keys.iter().map(kept).collect();
+        let keys: Vec<Key> = keys.iter().map(|key| kept(key)).collect();
         let engine = Arc::clone(self.engine);
         Outcome::Read(
             async move {
@@ -311,7 +317,7 @@ impl Call<'_> {
     /// Does `mutation` to `key` and answers what came of it.
     fn write(
         &self,
-        key: &Bytes,
+        key: &[u8],
         mutation: Mutation,
         answer: impl FnOnce(Applied) -> Reply + Send + 'static,
     ) -> Outcome {

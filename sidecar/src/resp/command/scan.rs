@@ -27,10 +27,10 @@ const MOST_COUNT: usize = 10_000;
 const KEYS_PAGE: usize = 1_000;
 
 fn scan(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let cursor = parse_u64(&call.arguments[1]).ok_or_else(|| Reply::err("invalid cursor"))?;
+    let cursor = parse_u64(call.arguments[1]).ok_or_else(|| Reply::err("invalid cursor"))?;
     let mut pattern = None;
     let mut count = USUAL_COUNT;
-    let mut only_type: Option<&Bytes> = None;
+    let mut only_type: Option<&[u8]> = None;
     let mut rest = call.arguments[2..].iter();
     while let Some(option) = rest.next() {
         match rest.next() {
@@ -69,7 +69,7 @@ fn page(cursor: u64, keys: Vec<Bytes>) -> Reply {
 }
 
 fn keys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let pattern = kept(&call.arguments[1]);
+    let pattern = kept(call.arguments[1]);
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Read(async move { all_keys(&engine, &pattern).await }.boxed()))
 }

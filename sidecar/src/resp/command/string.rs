@@ -47,22 +47,22 @@ fn data_or_null(value: Option<Value>) -> Reply {
 }
 
 fn get(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(call.read(&call.arguments[1], data_or_null))
+    Ok(call.read(call.arguments[1], data_or_null))
 }
 
 /// SET's options, or GETEX's.
 #[derive(Debug, Default)]
-struct Options {
+struct Options<'a> {
     condition: SetCondition,
     get: bool,
     keep_expiry: bool,
     persist: bool,
-    time: Option<(TimeForm, Bytes)>,
+    time: Option<(TimeForm, &'a [u8])>,
 }
 
-impl Options {
+impl<'a> Options<'a> {
     /// Those of SET; NX and XX, and the ways to say an expiry, exclude each other.
-    fn of_set(arguments: &[Bytes]) -> Result<Self, Reply> {
+    fn of_set(arguments: &[&'a [u8]]) -> Result<Self, Reply> {
         let mut options = Self::default();
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
@@ -82,7 +82,7 @@ impl Options {
     }
 
     /// Those of GETEX.
-    fn of_getex(arguments: &[Bytes]) -> Result<Self, Reply> {
+    fn of_getex(arguments: &[&'a [u8]]) -> Result<Self, Reply> {
         let mut options = Self::default();
         let mut rest = arguments.iter();
         while let Some(option) = rest.next() {
@@ -95,7 +95,7 @@ impl Options {
         Ok(options)
     }
 
-    fn time(&mut self, option: &[u8], amount: Option<&Bytes>) -> Result<(), Reply> {
+    fn time(&mut self, option: &[u8], amount: Option<&&'a [u8]>) -> Result<(), Reply> {
         let form = if is(option, "EX") {
             TimeForm::Seconds
         } else if is(option, "PX") {
@@ -110,7 +110,7 @@ impl Options {
         let other = self.time.as_ref().is_some_and(|(given, _)| *given != form);
         match amount {
             Some(amount) if !(other || self.keep_expiry || self.persist) => {
-                self.time = Some((form, amount.clone()));
+                self.time = Some((form, amount));
                 Ok(())
             }
             _ => Err(SYNTAX_ERROR),
@@ -136,12 +136,12 @@ fn set(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         Applied { done: false, .. } => Reply::Null,
     };
     let mutation = Mutation::Set {
-        data: kept(&call.arguments[2]),
+        data: kept(call.arguments[2]),
         condition: options.condition,
         expiry,
         get: options.get,
     };
-    Ok(call.write(&call.arguments[1], mutation, answer))
+    Ok(call.write(call.arguments[1], mutation, answer))
 }
 
 fn setex(call: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -153,45 +153,45 @@ fn psetex(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn set_with_time(call: &mut Call<'_>, form: TimeForm, name: &str) -> Result<Outcome, Reply> {
-    let at = form.positive_at(&call.arguments[2], call.now(), name)?;
+    let at = form.positive_at(call.arguments[2], call.now(), name)?;
     let mutation = Mutation::Set {
-        data: kept(&call.arguments[3]),
+        data: kept(call.arguments[3]),
         condition: SetCondition::Always,
         expiry: SetExpiry::At(at),
         get: false,
     };
-    Ok(call.write(&call.arguments[1], mutation, |_| Reply::OK))
+    Ok(call.write(call.arguments[1], mutation, |_| Reply::OK))
 }
 
 fn setnx(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let mutation = Mutation::Set {
-        data: kept(&call.arguments[2]),
+        data: kept(call.arguments[2]),
         condition: SetCondition::IfAbsent,
         expiry: SetExpiry::Clear,
         get: false,
     };
     let answer = |applied: Applied| Reply::Integer(i64::from(applied.done));
-    Ok(call.write(&call.arguments[1], mutation, answer))
+    Ok(call.write(call.arguments[1], mutation, answer))
 }
 
 fn getset(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let mutation = Mutation::Set {
-        data: kept(&call.arguments[2]),
+        data: kept(call.arguments[2]),
         condition: SetCondition::Always,
         expiry: SetExpiry::Clear,
         get: true,
     };
     let answer = |applied: Applied| Reply::bulk_or_null(applied.previous);
-    Ok(call.write(&call.arguments[1], mutation, answer))
+    Ok(call.write(call.arguments[1], mutation, answer))
 }
 
 fn getdel(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let answer = |applied: Applied| Reply::bulk_or_null(applied.previous);
-    Ok(call.write(&call.arguments[1], Mutation::Delete, answer))
+    Ok(call.write(call.arguments[1], Mutation::Delete, answer))
 }
 
 fn getex(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let key = &call.arguments[1];
+    let key = call.arguments[1];
     let options = Options::of_getex(&call.arguments[2..])?;
     if options.time.is_none() && !options.persist {
         return Ok(call.read(key, data_or_null));
@@ -212,7 +212,7 @@ fn mget(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         let values = values.into_iter().map(|value| Reply::Bulk(value.data));
         return Ok(Outcome::Reply(Reply::Array(values.collect())));
     }
-    let keys: Vec<Bytes> = keys.iter().map(kept).collect();
+    let keys: Vec<Bytes> = keys.iter().map(|key| kept(key)).collect();
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Read(
         async move {
@@ -265,34 +265,34 @@ fn decr(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn incrby(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let amount = integer(&call.arguments[2])?;
+    let amount = integer(call.arguments[2])?;
     Ok(add(call, amount))
 }
 
 fn decrby(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let amount = integer(&call.arguments[2])?;
+    let amount = integer(call.arguments[2])?;
     let amount = amount.checked_neg().ok_or_else(|| Reply::err("decrement would overflow"))?;
     Ok(add(call, amount))
 }
 
 fn add(call: &Call<'_>, amount: i64) -> Outcome {
-    call.write(&call.arguments[1], Mutation::Add(amount), |applied| Reply::Integer(applied.number))
+    call.write(call.arguments[1], Mutation::Add(amount), |applied| Reply::Integer(applied.number))
 }
 
 fn append(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let mutation = Mutation::Append(kept(&call.arguments[2]));
-    Ok(call.write(&call.arguments[1], mutation, |applied| Reply::Integer(applied.number)))
+    let mutation = Mutation::Append(kept(call.arguments[2]));
+    Ok(call.write(call.arguments[1], mutation, |applied| Reply::Integer(applied.number)))
 }
 
 fn strlen(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(call.read_any_type(&call.arguments[1], |value| {
+    Ok(call.read_any_type(call.arguments[1], |value| {
         Reply::count(value.map_or(0, |value| value.data.len() as u64))
     }))
 }
 
 fn getrange(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let (start, end) = (integer(&call.arguments[2])?, integer(&call.arguments[3])?);
-    Ok(call.read_any_type(&call.arguments[1], move |value| {
+    let (start, end) = (integer(call.arguments[2])?, integer(call.arguments[3])?);
+    Ok(call.read_any_type(call.arguments[1], move |value| {
         Reply::Bulk(value.map_or_else(Bytes::new, |value| range(&value.data, start, end)))
     }))
 }

@@ -3,73 +3,88 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{FutureExt as _, future};
-use tokio::io::{AsyncRead, AsyncWrite};
+use futures::FutureExt as _;
+use smallvec::SmallVec;
 
-use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Parsed};
+use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Slot, Turn};
 use crate::resp::command::{self, Call, Outcome};
 use crate::resp::relay::{self, Link, Relayed};
 use crate::resp::reply::{Protocol, Reply};
+use crate::resp::request::{MOST, ProtocolError};
 use crate::resp::session::Replies;
 use crate::resp::subscription::{self, Subscription, is_subscribing};
 use crate::resp::transaction::{Route, Step};
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// Executes what has been read, as far as it need not wait.
-    pub(super) fn execute(&mut self) {
+/// Arguments of a command, as many as most have without an allocation.
+type Arguments<'a> = SmallVec<[&'a [u8]; 8]>;
+
+impl Connection {
+    /// Executes what `input` holds from `from` on, as far as it need not wait; how far that was.
+    pub(super) fn execute(&mut self, input: &[u8], from: usize, turn: &mut Turn) -> usize {
+        let mut at = from;
         let mut executed = 0;
-        loop {
-            if self.extend_batch() {
+        let mut batch = std::mem::take(&mut turn.batch);
+        'input: while at < input.len() && !self.is_stuck(turn) {
+            let result = self.parser.read(input, at, &mut batch);
+            for command in 0..batch.len() {
+                let arguments: Arguments<'_> = batch.arguments(command, input).collect();
+                if !self.extend_batch(&arguments) {
+                    self.start_held();
+                    if self.is_blocked(turn.waiting()) {
+                        self.parser.rewind();
+                        break 'input;
+                    }
+                    self.execute_one(&arguments, turn);
+                }
                 executed += 1;
-                continue;
+                at = batch.end_of(command);
             }
-            if self.is_blocked() {
+            if let Err(error) = result {
+                self.parser.rewind();
+                self.start_held();
+                if !self.is_blocked(turn.waiting()) {
+                    self.refuse(error, turn);
+                }
                 break;
             }
-            if let Some(held) = self.held.take() {
-                self.start(held);
-                continue;
-            }
-            match self.parse() {
-                Parsed::Nothing => break,
-                Parsed::Command => {
-                    executed += 1;
-                    self.parsed = Parsed::Nothing;
-                    let arguments = std::mem::take(&mut self.arguments);
-                    self.execute_one(&arguments);
-                    self.arguments = arguments;
-                }
-                Parsed::Error(error) => {
-                    self.common.metrics.protocol_errors.inc();
-                    self.answer(Reply::err(&error.to_string()), self.form(false));
-                    self.closing = true;
-                }
+            at = batch.end();
+            if batch.len() < MOST && !batch.ends_inline() {
+                break;
             }
         }
+        turn.batch = batch;
+        self.start_held();
+        self.waits_for_output |=
+            at < input.len() && turn.waiting() >= self.common.settings.output_soft;
         if executed > 0 {
-            if self.parsed == Parsed::Nothing {
-                // They would hold on to the input's memory.
-                self.arguments.clear();
-            }
             self.common.host.clients.count_commands(executed);
             self.session.publish_last_command();
         }
+        if self.closing { input.len() } else { at }
     }
 
-    /// Looks at what comes next.
-    fn parse(&mut self) -> Parsed {
-        if self.parsed == Parsed::Nothing {
-            self.parsed = match self.parser.next(&mut self.input, &mut self.arguments) {
-                Ok(true) => Parsed::Command,
-                Ok(false) => Parsed::Nothing,
-                Err(error) => Parsed::Error(error),
-            };
+    /// Whether no command can be taken, not even one that goes to Redis with those before it.
+    fn is_stuck(&self, turn: &Turn) -> bool {
+        self.is_blocked(turn.waiting()) && !matches!(self.held, Some(Held::Relay(_)))
+    }
+
+    /// Starts the command that waits for the line to be empty, if it is.
+    fn start_held(&mut self) {
+        if self.line.is_empty()
+            && let Some(held) = self.held.take()
+        {
+            self.start(held);
         }
-        self.parsed
+    }
+
+    fn refuse(&mut self, error: ProtocolError, turn: &mut Turn) {
+        self.common.metrics.protocol_errors.inc();
+        self.answer(Reply::err(&error.to_string()), self.form(false), turn);
+        self.closing = true;
     }
 
     /// Adds the next command to those that wait to go to Redis, if it is sure to go there too.
-    fn extend_batch(&mut self) -> bool {
+    fn extend_batch(&mut self, arguments: &[&[u8]]) -> bool {
         let Some(Held::Relay(batch)) = &self.held else {
             return false;
         };
@@ -78,10 +93,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let name = &last.arguments[0];
                 Step::of(name) == Step::Other && !relay::may_wait(name)
             });
-        if !may_go_on || self.parse() != Parsed::Command {
+        if !may_go_on {
             return false;
         }
-        let name = &self.arguments[0];
+        let name = arguments[0];
         let transaction = &self.link.transaction;
         let goes_there = if transaction.is_open() {
             transaction.takes(name)
@@ -94,26 +109,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.common.metrics.count(command::find(name));
         let skipped = self.session.take_skip();
         let form = self.form(skipped);
-        self.parsed = Parsed::Nothing;
-        let arguments = std::mem::take(&mut self.arguments);
         if let Some(Held::Relay(batch)) = &mut self.held {
-            batch.push(ForRedis { arguments, form, instead: None });
+            batch.push(ForRedis { arguments: kept(arguments), form, instead: None });
         }
         true
     }
 
-    /// Whether the next command has to wait.
-    pub(super) fn is_blocked(&self) -> bool {
+    /// Whether the next command has to wait, given how many bytes of replies do.
+    pub(super) fn is_blocked(&self, waiting: usize) -> bool {
         self.closing
             || self.alone
             || (self.held.is_some() && !self.line.is_empty())
             || self.line.len() >= LONGEST_LINE
-            || self.output.len() >= self.common.settings.output_soft
+            || waiting >= self.common.settings.output_soft
             || self.subscription.as_ref().is_some_and(|subscription| subscription.is_waiting())
     }
 
-    fn execute_one(&mut self, arguments: &[Bytes]) {
-        let name = &arguments[0];
+    fn execute_one(&mut self, arguments: &[&[u8]], turn: &mut Turn) {
+        let name = arguments[0];
         let entry = command::find(name);
         self.common.metrics.count(entry);
         let skipped = self.session.take_skip();
@@ -125,26 +138,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             match subscription.route(name, self.session.protocol) {
                 subscription::Route::Elsewhere => {}
                 subscription::Route::Here => {
-                    self.held = Some(Held::Subscribe(arguments.to_vec(), self.form(skipped)));
+                    self.held = Some(Held::Subscribe(kept(arguments), self.form(skipped)));
                     return;
                 }
                 subscription::Route::Refused(reply) => {
-                    return self.answer(reply, self.form(skipped));
+                    return self.answer(reply, self.form(skipped), turn);
                 }
             }
         }
         match self.link.transaction.route(name) {
             Route::Warp => {}
             Route::Redis => {
-                return self.hold_for_redis(arguments.to_vec(), self.form(skipped), None);
+                return self.hold_for_redis(kept(arguments), self.form(skipped), None);
             }
             Route::Discard(reply) => {
                 let discard = vec![Bytes::from_static(b"DISCARD")];
                 return self.hold_for_redis(discard, self.form(skipped), Some(reply));
             }
-            Route::Refused(reply) => return self.answer(reply, self.form(skipped)),
+            Route::Refused(reply) => return self.answer(reply, self.form(skipped), turn),
         }
         let before = self.session.protocol;
+        let mark = turn.out.len();
         let outcome = command::execute(
             entry,
             &mut Call {
@@ -152,19 +166,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 engine: &self.common.engine,
                 session: &mut self.session,
                 host: &self.common.host,
+                now: turn.now,
+                out: &mut turn.out,
             },
         );
         let form = self.form(skipped);
         match outcome {
-            Outcome::Reply(reply) => self.answer(reply, form),
-            Outcome::Read(work) => {
-                self.line.push_back(work.map(move |reply| Done::Reply(reply, form)).boxed());
+            Outcome::Written if self.line.is_empty() && !form.hidden => {}
+            Outcome::Written => {
+                let reply = Reply::Raw(Bytes::copy_from_slice(&turn.out[mark..]));
+                turn.out.truncate(mark);
+                self.answer(reply, form, turn);
             }
+            Outcome::Reply(reply) => self.answer(reply, form, turn),
+            Outcome::Read(work) => self.wait_for(work.map(move |reply| Done::Reply(reply, form))),
             Outcome::Write(work) => self.held = Some(Held::Write(work, form)),
             Outcome::Relay if is_subscribing(name) || is_monitor(name) => {
-                self.held = Some(Held::Subscribe(arguments.to_vec(), form));
+                self.held = Some(Held::Subscribe(kept(arguments), form));
             }
-            Outcome::Relay => self.hold_for_redis(arguments.to_vec(), form, None),
+            Outcome::Relay => self.hold_for_redis(kept(arguments), form, None),
         }
         self.closing |= self.session.closing;
         if std::mem::take(&mut self.session.reset) {
@@ -190,25 +210,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Sends a reply, behind those that are still to come.
-    fn answer(&mut self, reply: Reply, form: Form) {
+    fn answer(&mut self, reply: Reply, form: Form, turn: &mut Turn) {
         if self.line.is_empty() {
-            self.send(&reply, form);
+            send(&reply, form, turn);
         } else {
-            self.line.push_back(future::ready(Done::Reply(reply, form)).boxed());
+            self.line.push_back(Slot::Ready(Done::Reply(reply, form)));
         }
     }
 
-    fn send(&mut self, reply: &Reply, form: Form) {
-        if !form.hidden {
-            reply.encode(form.protocol, &mut self.output);
-        }
+    /// Puts a slot into the line that waits for `work`.
+    fn wait_for(&mut self, work: impl Future<Output = Done> + Send + 'static) {
+        let promise = self.address.promise(self.first + self.line.len() as u64, self.form(false));
+        self.line.push_back(Slot::Waiting);
+        self.common.runtime.spawn(async move { promise.keep(work.await) });
     }
 
     /// Puts a command into the empty line.
     fn start(&mut self, held: Held) {
         let engine = Arc::clone(&self.common.engine);
-        let work = match held {
-            Held::Write(work, form) => work.map(move |reply| Done::Reply(reply, form)).boxed(),
+        match held {
+            Held::Write(work, form) => {
+                self.wait_for(work.map(move |reply| Done::Reply(reply, form)));
+            }
             Held::Relay(batch) => {
                 let protocol = batch.first().map_or_else(Protocol::default, |c| c.form.protocol);
                 let (commands, forms) = batch
@@ -216,53 +239,46 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     .map(|command| (command.arguments, (command.form, command.instead)))
                     .unzip();
                 let link = std::mem::take(&mut self.link);
-                // In a task of its own, so that it is carried through when the client leaves.
-                let task = tokio::spawn(link.call(engine, commands, protocol, self.gone.clone()));
-                async move {
-                    let relayed = task.await.unwrap_or_else(|error| Relayed {
-                        link: Link::default(),
-                        replies: vec![Reply::err(&format!("the command failed in Warp: {error}"))],
-                        broken: true,
-                    });
-                    Done::Relayed(Box::new(relayed), forms)
-                }
-                .boxed()
+                let call = link.call(engine, commands, protocol, self.gone.clone());
+                self.wait_for(call.map(|relayed| Done::Relayed(Box::new(relayed), forms)));
             }
-            Held::Subscribe(arguments, form) => {
+            Held::Subscribe(arguments, _) if self.subscription.is_some() => {
                 if let Some(subscription) = &mut self.subscription {
                     subscription.send(&arguments);
-                    return;
                 }
-                async move {
-                    let stream = relay::open_stream(&engine, form.protocol).await;
-                    Done::Opened(stream, arguments, form)
-                }
-                .boxed()
+                return;
             }
-        };
-        self.line.push_back(work);
+            Held::Subscribe(arguments, form) => self.wait_for(async move {
+                let stream = relay::open_stream(&engine, form.protocol).await;
+                Done::Opened(stream, arguments, form)
+            }),
+        }
         self.alone = true;
     }
 
     /// Takes in what came out of the line.
-    pub(super) fn finish(&mut self, done: Done) {
-        self.restart_idle();
+    pub(super) fn finish(&mut self, done: Done, turn: &mut Turn) {
         if self.line.is_empty() {
             self.alone = false;
         }
         match done {
-            Done::Reply(reply, form) => self.send(&reply, form),
+            Done::Reply(reply, form) => send(&reply, form, turn),
             Done::Relayed(relayed, forms) => {
-                self.link = relayed.link;
-                self.closing |= relayed.broken;
-                for (reply, (form, instead)) in relayed.replies.into_iter().zip(forms) {
-                    self.send(&instead.unwrap_or(reply), form);
+                let Relayed { link, replies, broken } = *relayed;
+                self.link = link;
+                self.closing |= broken;
+                for (reply, (form, instead)) in replies.into_iter().zip(forms) {
+                    send(&instead.unwrap_or(reply), form, turn);
                 }
                 self.publish_state();
             }
-            Done::Opened(Err(error), _, form) => self.send(&command::failure(&error), form),
+            Done::Opened(Err(error), _, form) => send(&command::failure(&error), form, turn),
             Done::Opened(Ok(stream), arguments, _) => {
-                let mut subscription = Subscription::new(stream, is_monitor(&arguments[0]));
+                let runtime = &self.common.runtime;
+                let address = self.address.clone();
+                let notify = move || address.messages();
+                let mut subscription =
+                    Subscription::open(stream, is_monitor(&arguments[0]), runtime, notify);
                 subscription.send(&arguments);
                 self.subscription = Some(Box::new(subscription));
             }
@@ -278,6 +294,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             state.subscribed = subscribed;
         });
     }
+}
+
+fn send(reply: &Reply, form: Form, turn: &mut Turn) {
+    if !form.hidden {
+        reply.encode(form.protocol, &mut turn.out);
+    }
+}
+
+/// Arguments that outlive the input.
+fn kept(arguments: &[&[u8]]) -> Vec<Bytes> {
+    arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect()
 }
 
 fn is_monitor(name: &[u8]) -> bool {

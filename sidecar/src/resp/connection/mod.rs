@@ -1,40 +1,35 @@
-//! One client's connection: what it sent is executed, and the replies go out in order.
+//! One client's connection, without I/O: what it sent goes in, replies come out in order.
 //!
-//! A turn executes all that has been read, writes once, and reads again. A command that memory
-//! answers is answered in its turn. Reads that wait for the storage stand in line side by side; a
-//! write, or a command for the Redis behind Warp, waits until the line is empty and then stands
-//! there alone, so that a client finds its own writes in the order it sent them. Nothing here
-//! holds up another connection.
+//! A command that memory answers is answered at once. Reads that wait for the storage stand in line
+//! side by side; a write, or a command for the Redis behind Warp, waits until the line is empty and
+//! then stands there alone, so that a client finds its own writes in the order it sent them. What a
+//! reply waits for runs elsewhere and comes back as a letter to the connection's [`Address`].
 //!
-//! What a client may take is bounded: no more is read while too many replies wait for it, or while
-//! commands wait for the line and enough of what follows them has been read to notice that the
-//! client is gone.
+//! What a client may take is bounded: no more is wanted of it while too many replies wait for it, or
+//! while commands wait for the line and enough of what follows them has been read to notice that
+//! the client is gone.
 
-use std::future::{Future, poll_fn};
+use std::collections::VecDeque;
 use std::io;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
-use futures::future::BoxFuture;
-use futures::stream::{FuturesOrdered, StreamExt as _};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
-use tokio::time::{Instant, Sleep};
+use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::command::Work;
+use super::event_loop::Address;
 use super::host::Host;
 use super::metrics::Metrics;
 use super::relay::{Link, Relayed};
 use super::reply::{Protocol, Reply};
-use super::request::{ProtocolError, RequestParser};
+use super::request::{Batch, RequestParser};
 use super::session::Session;
 use super::settings::Settings;
 use super::subscription::Subscription;
 use crate::adapter::{RelayStream, StorageError};
-use crate::core::Engine;
+use crate::core::{Engine, Moment};
 
 mod execution;
 
@@ -45,6 +40,8 @@ pub(super) struct Common {
     pub(super) host: Host,
     pub(super) metrics: Metrics,
     pub(super) settings: Settings,
+    /// Where work runs that a reply waits for.
+    pub(super) runtime: Handle,
 }
 
 /// Why a connection ended before its client had everything.
@@ -69,52 +66,88 @@ pub(super) enum End {
 const LONGEST_LINE: usize = 128;
 /// How much of what follows a waiting command is read.
 const AHEAD: usize = 64 * 1024;
-/// How much is asked for in one read: the least, and the most unless a longer argument is on its
-/// way.
-const READ_SIZES: (usize, usize) = (4 * 1024, 64 * 1024);
 /// A buffer that has been longer is given back when it is empty.
-const KEPT_BUFFER: usize = 1024 * 1024;
+const KEPT_BUFFER: usize = 4 * 1024;
+
+/// What the connections of a loop use by turns.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// When the turn executes, which is after it has read.
+    pub(super) now: Moment,
+    /// The replies of this turn, those of one connection behind those of another.
+    pub(super) out: Vec<u8>,
+    batch: Batch,
+    /// Where the replies of the connection whose turn it is begin.
+    start: usize,
+    /// How much of its earlier replies waits to be sent.
+    unsent: usize,
+}
+
+impl Turn {
+    /// The first turn.
+    pub(super) fn new(now: Moment) -> Self {
+        Self { now, out: Vec::new(), batch: Batch::default(), start: 0, unsent: 0 }
+    }
+
+    /// A connection's turn begins, of whose replies `unsent` bytes wait to be sent. Where its
+    /// replies will begin.
+    pub(super) fn begin(&mut self, unsent: usize) -> usize {
+        self.start = self.out.len();
+        self.unsent = unsent;
+        self.start
+    }
+
+    /// How many bytes of replies the client has not taken yet.
+    pub(super) fn waiting(&self) -> usize {
+        self.unsent + self.out.len() - self.start
+    }
+}
 
 /// See the module.
-pub(super) struct Connection<S> {
-    stream: S,
+#[derive(Debug)]
+pub(super) struct Connection {
     common: Arc<Common>,
+    address: Address,
     session: Session,
     parser: RequestParser,
-    /// The next command, if `parsed` says so.
-    arguments: Vec<Bytes>,
-    parsed: Parsed,
-    input: BytesMut,
-    read_size: usize,
-    output: BytesMut,
-    /// Whether a buffer has been long since both were empty.
-    grown: bool,
+    /// What has been read and not been executed, from `executed` on.
+    input: Vec<u8>,
+    executed: usize,
     /// Replies to come, in the order of their commands.
-    line: FuturesOrdered<BoxFuture<'static, Done>>,
+    line: VecDeque<Slot>,
+    /// The number of the first slot; slots are numbered from the connection's start.
+    first: u64,
     /// Whether the line holds a command that must be alone there.
     alone: bool,
     /// The command that waits for the line to be empty.
     held: Option<Held>,
     link: Link,
-    subscription: Option<Box<Subscription<RelayStream>>>,
+    subscription: Option<Box<Subscription>>,
+    /// More replies wait than the client may leave unread, and there would be more.
+    waits_for_output: bool,
     /// Nothing more comes from the client.
     ended: bool,
     /// Nothing more is read, since the server stops.
     draining: bool,
     /// Nothing more is executed: what is owed goes out, and then the connection closes.
     closing: bool,
-    /// Runs while the client leaves replies unread.
-    stall: Option<Pin<Box<Sleep>>>,
-    /// Runs from the client's last word.
-    idle: Option<Pin<Box<Sleep>>>,
     /// Cancelled when nobody waits for replies any more.
     gone: CancellationToken,
     _gone_when_dropped: DropGuard,
 }
 
+/// A place in the line.
+#[derive(Debug)]
+enum Slot {
+    /// Its work is being done.
+    Waiting,
+    /// Its turn has not come.
+    Ready(Done),
+}
+
 /// How a reply is to be sent.
 #[derive(Clone, Copy, Debug)]
-struct Form {
+pub(super) struct Form {
     protocol: Protocol,
     /// Not at all: CLIENT REPLY.
     hidden: bool,
@@ -128,6 +161,16 @@ enum Held {
     Subscribe(Vec<Bytes>, Form),
 }
 
+impl std::fmt::Debug for Held {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Write(..) => "Write",
+            Self::Relay(_) => "Relay",
+            Self::Subscribe(..) => "Subscribe",
+        })
+    }
+}
+
 /// A command for Redis.
 struct ForRedis {
     arguments: Vec<Bytes>,
@@ -136,17 +179,9 @@ struct ForRedis {
     instead: Option<Reply>,
 }
 
-/// What has been parsed and not been executed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Parsed {
-    Nothing,
-    /// A command, which is in [`Connection::arguments`].
-    Command,
-    Error(ProtocolError),
-}
-
-/// What came out of the line.
-enum Done {
+/// What came of the work that a slot waits for.
+#[derive(Debug)]
+pub(super) enum Done {
     Reply(Reply, Form),
     /// The last are the commands' forms, and the replies that are given instead of Redis' own.
     Relayed(Box<Relayed>, Vec<(Form, Option<Reply>)>),
@@ -154,29 +189,25 @@ enum Done {
     Opened(Result<RelayStream, StorageError>, Vec<Bytes>, Form),
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    /// The connection of a client that has been admitted.
-    pub(super) fn new(stream: S, common: Arc<Common>, session: Session) -> Self {
+impl Connection {
+    /// The connection of a client that has been admitted, whose letters go to `address`.
+    pub(super) fn new(common: Arc<Common>, session: Session, address: Address) -> Self {
         let gone = CancellationToken::new();
         Self {
-            stream,
             parser: RequestParser::new(common.settings.request),
-            arguments: Vec::new(),
-            parsed: Parsed::Nothing,
-            input: BytesMut::new(),
-            read_size: READ_SIZES.0,
-            output: BytesMut::new(),
-            grown: false,
-            line: FuturesOrdered::new(),
+            address,
+            input: Vec::new(),
+            executed: 0,
+            line: VecDeque::new(),
+            first: 0,
             alone: false,
             held: None,
             link: Link::default(),
             subscription: None,
+            waits_for_output: false,
             ended: false,
             draining: false,
             closing: false,
-            stall: None,
-            idle: common.settings.idle.map(|idle| Box::pin(tokio::time::sleep(idle))),
             _gone_when_dropped: gone.clone().drop_guard(),
             gone,
             common,
@@ -184,167 +215,115 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Serves the client until it leaves, or until `stop` is cancelled and what it sent by then is
-    /// answered.
-    pub(super) async fn serve(mut self, stop: CancellationToken) -> Result<(), End> {
-        let mut stopped = pin!(stop.cancelled_owned());
-        loop {
-            self.execute();
-            if self.is_finished() {
-                return Ok(());
+    /// Takes in what the client sent.
+    pub(super) fn receive(&mut self, bytes: &[u8], turn: &mut Turn) {
+        self.session.admission.client.is_active(turn.now.unix);
+        if self.input.is_empty() {
+            let executed = self.execute(bytes, 0, turn);
+            self.input.extend_from_slice(&bytes[executed..]);
+        } else {
+            self.input.extend_from_slice(bytes);
+            self.resume(turn);
+        }
+    }
+
+    /// Takes in what came of the work of slot `number`.
+    pub(super) fn deliver(&mut self, number: u64, done: Done, turn: &mut Turn) {
+        let slot = number
+            .checked_sub(self.first)
+            .and_then(|at| usize::try_from(at).ok())
+            .and_then(|at| self.line.get_mut(at));
+        if let Some(slot) = slot {
+            *slot = Slot::Ready(done);
+        }
+        while let Some(Slot::Ready(_)) = self.line.front() {
+            if let Some(Slot::Ready(done)) = self.line.pop_front() {
+                self.first += 1;
+                self.finish(done, turn);
             }
-            poll_fn(|context| self.poll_turn(context, stopped.as_mut())).await?;
+        }
+        self.resume(turn);
+    }
+
+    /// Goes on where it may go on: replies were sent, or messages have come.
+    pub(super) fn resume(&mut self, turn: &mut Turn) {
+        let input = std::mem::take(&mut self.input);
+        self.executed = self.execute(&input, self.executed, turn);
+        self.input = input;
+        if self.executed == self.input.len() {
+            self.input.clear();
+            self.input.shrink_to(KEPT_BUFFER);
+            self.executed = 0;
+        } else if self.executed > AHEAD {
+            self.input.drain(..self.executed);
+            self.executed = 0;
         }
     }
 
-    /// Whether everything that will be answered is answered and sent.
-    fn is_finished(&self) -> bool {
-        // A client that closes its side may still read the answers to what it sent; one that
-        // waits for messages or for another client has left.
-        (self.closing || self.draining || self.ended)
-            && self.line.is_empty()
-            && self.held.is_none()
-            && self.output.is_empty()
-    }
-
-    /// Waits until anything has moved.
-    fn poll_turn(
-        &mut self,
-        context: &mut Context<'_>,
-        stopped: Pin<&mut impl Future<Output = ()>>,
-    ) -> Poll<Result<(), End>> {
-        let mut moved = false;
-        if !self.draining && stopped.poll(context).is_ready() {
-            self.draining = true;
-            moved = true;
-        }
-        if self.draining || self.ended {
-            // A command that waits for another client would hold up the end.
-            self.gone.cancel();
-        }
-        while let Poll::Ready(Some(done)) = self.line.poll_next_unpin(context) {
-            self.finish(done);
-            moved = true;
-        }
-        if self.poll_messages(context)? {
-            moved = true;
-        }
-        self.grown |= self.output.len() > KEPT_BUFFER;
-        if self.output.len() > self.common.settings.output_hard {
-            return Poll::Ready(Err(End::Slow(self.output.len())));
-        }
-        if self.poll_write(context)? {
-            moved = true;
-        }
-        self.shrink();
-        if self.poll_read(context)? {
-            moved = true;
-        }
-        if let Some(idle) = &mut self.idle
-            && self.line.is_empty()
-            && self.subscription.is_none()
-            && idle.as_mut().poll(context).is_ready()
-        {
-            let limit = self.common.settings.idle.unwrap_or_default();
-            return Poll::Ready(Err(End::Idle(limit)));
-        }
-        if moved { Poll::Ready(Ok(())) } else { Poll::Pending }
-    }
-
-    /// Takes messages for a subscriber, while it reads them.
-    fn poll_messages(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
+    /// Hands on messages for a subscriber, while it reads them.
+    pub(super) fn take_messages(&mut self, turn: &mut Turn) -> Result<(), End> {
         while !(self.closing || self.draining || self.ended)
-            && self.output.len() < self.common.settings.output_soft
             && let Some(subscription) = &mut self.subscription
         {
+            if turn.waiting() >= self.common.settings.output_soft {
+                self.waits_for_output = true;
+                break;
+            }
             let was_subscribed = subscription.is_subscribed();
-            match subscription.poll_next(context) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) if subscription.is_idle() => self.subscription = None,
-                Poll::Ready(Err(error)) => return Err(End::Subscription(error)),
-                Poll::Ready(Ok(frame)) => {
-                    self.output.extend_from_slice(&frame.unwrap_or_default());
-                    moved = true;
+            match subscription.next() {
+                Ok(None) => break,
+                Err(_) if subscription.is_idle() => self.subscription = None,
+                Err(error) => return Err(End::Subscription(error)),
+                Ok(Some(frame)) => {
+                    turn.out.extend_from_slice(&frame);
                     if subscription.is_subscribed() != was_subscribed {
                         self.publish_state();
                     }
                 }
             }
         }
-        Ok(moved)
+        Ok(())
     }
 
-    fn poll_write(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = false;
-        while !self.output.is_empty() {
-            match Pin::new(&mut self.stream).poll_write(context, &self.output) {
-                Poll::Ready(Ok(0)) => return Err(io::Error::from(io::ErrorKind::WriteZero).into()),
-                Poll::Ready(Ok(written)) => {
-                    self.output.advance(written);
-                    self.stall = None;
-                    moved = true;
-                }
-                Poll::Ready(Err(error)) => return Err(error.into()),
-                Poll::Pending => {
-                    let limit = self.common.settings.stall;
-                    let stall =
-                        self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-                    if stall.as_mut().poll(context).is_ready() {
-                        return Err(End::Slow(self.output.len()));
-                    }
-                    return Ok(moved);
-                }
-            }
-        }
-        Ok(moved)
+    /// The client sends no more. It may still read the answers to what it sent.
+    pub(super) fn end_of_input(&mut self) {
+        self.ended = true;
+        // A command that waits for another client would hold up the end.
+        self.gone.cancel();
     }
 
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let wanted = !(self.ended || self.draining || self.closing)
-            && self.output.len() < self.common.settings.output_soft
-            && (self.input.len() < AHEAD || !self.is_blocked());
-        if !wanted {
-            return Ok(false);
-        }
-        // A long argument gets room as it comes, at most doubled each time: what a client
-        // announces costs nothing.
-        let lacking = self.parser.lacking(&self.input).min(self.input.len());
-        self.input.reserve(lacking.max(self.read_size));
-        let room = self.input.capacity() - self.input.len();
-        match pin!(self.stream.read_buf(&mut self.input)).poll(context) {
-            Poll::Pending => Ok(false),
-            Poll::Ready(Err(error)) => Err(error.into()),
-            Poll::Ready(Ok(0)) => {
-                self.ended = true;
-                Ok(true)
-            }
-            Poll::Ready(Ok(read)) => {
-                if read == room {
-                    self.read_size = (self.read_size * 2).min(READ_SIZES.1);
-                } else if read < self.read_size / 4 {
-                    self.read_size = (self.read_size / 2).max(READ_SIZES.0);
-                }
-                self.grown |= self.input.len() > KEPT_BUFFER;
-                self.session.admission.client.is_active(self.common.engine.now());
-                self.restart_idle();
-                Ok(true)
-            }
-        }
+    /// The server stops: what the client sent by now is answered.
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.gone.cancel();
     }
 
-    fn restart_idle(&mut self) {
-        if let (Some(idle), Some(limit)) = (&mut self.idle, self.common.settings.idle) {
-            idle.as_mut().reset(Instant::now() + limit);
-        }
+    /// Whether more is to be read, given that `unsent` bytes of replies wait to be sent.
+    pub(super) fn wants_input(&self, unsent: usize) -> bool {
+        !(self.ended || self.draining || self.closing)
+            && unsent < self.common.settings.output_soft
+            && (self.input.len() - self.executed < AHEAD || !self.is_blocked(unsent))
     }
 
-    /// Gives memory back when buffers that have been long are empty.
-    fn shrink(&mut self) {
-        if self.grown && self.input.is_empty() && self.output.is_empty() {
-            self.input = BytesMut::new();
-            self.output = BytesMut::new();
-            self.grown = false;
-        }
+    /// Whether it can go on by itself, given that `unsent` bytes of replies wait to be sent: it was
+    /// held up by more.
+    pub(super) fn can_go_on(&mut self, unsent: usize) -> bool {
+        unsent < self.common.settings.output_soft && std::mem::take(&mut self.waits_for_output)
+    }
+
+    /// The client's address, for the log.
+    pub(super) fn client(&self) -> &str {
+        self.session.admission.client.address()
+    }
+
+    /// Whether everything that will be answered is answered. One that waits for messages or for
+    /// another client has left with its end of input.
+    pub(super) fn is_finished(&self) -> bool {
+        (self.closing || self.draining || self.ended) && self.line.is_empty() && self.held.is_none()
+    }
+
+    /// Whether nothing of the client's is being done, so that its silence is its own.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.is_empty() && self.subscription.is_none()
     }
 }
