@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use crate::adapter::Value;
 
 mod shard;
+pub mod store;
 
 use shard::Shard;
 

@@ -1,0 +1,138 @@
+//! What a store does, by example.
+
+use super::*;
+
+#[derive(Debug, PartialEq, Eq, Clone, Default)]
+struct List(Vec<u64>);
+
+impl Weigh for List {
+    fn weight(&self) -> usize {
+        self.0.capacity() * size_of::<u64>()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+fn store(limit: usize, when_full: WhenFull) -> Store<List> {
+    Store::new(Hasher::of_process(), limit, when_full)
+}
+
+fn put(store: &mut Store<List>, key: &str, payload: Payload<'_, List>, meta: Meta) {
+    let hash = store.hash(key.as_bytes());
+    store.insert(hash, key.as_bytes(), payload, meta, 0).unwrap();
+}
+
+fn until(expires_at: UnixMillis) -> Meta {
+    Meta { expires_at: Some(expires_at), ..Meta::default() }
+}
+
+fn look<'a>(store: &'a Store<List>, key: &str, now: UnixMillis) -> Option<Found<'a, List>> {
+    store.peek(store.hash(key.as_bytes()), key.as_bytes(), now)
+}
+
+#[test]
+fn an_integers_text_is_kept_as_the_integer() {
+    let mut store = store(1 << 20, WhenFull::Refuse);
+    put(&mut store, "a", Payload::Bytes(b"-17"), Meta::default());
+    put(&mut store, "b", Payload::Bytes(b"017"), Meta::default());
+    assert_eq!(look(&store, "a", 0).unwrap().payload, View::Integer(-17));
+    assert_eq!(look(&store, "b", 0).unwrap().payload, View::Bytes(b"017"));
+}
+
+#[test]
+fn what_has_expired_is_absent_and_is_freed_when_met() {
+    let mut store = store(1 << 20, WhenFull::Refuse);
+    put(&mut store, "k", Payload::Bytes(b"v"), until(10));
+    assert!(look(&store, "k", 9).is_some());
+    assert_eq!(look(&store, "k", 10), None);
+    assert_eq!(store.len(), 1);
+    let hash = store.hash(b"k");
+    assert_eq!(store.get(hash, b"k", 10), None);
+    assert_eq!(
+        store.figures(),
+        Figures { expired: 1, bytes: store.figures().bytes, ..Figures::default() }
+    );
+}
+
+#[test]
+fn an_object_is_weighed_again_and_goes_when_it_is_empty() {
+    let mut store = store(1 << 20, WhenFull::Refuse);
+    let hash = store.hash(b"l");
+    put(&mut store, "l", Payload::Object(List(vec![1])), Meta::default());
+    let before = store.figures().bytes;
+    let grown = store.with_object(hash, b"l", 0, |list| {
+        list.0.extend(0..1000);
+        list.0.len()
+    });
+    assert_eq!(grown, Ok(Some(1001)));
+    assert!(store.figures().bytes >= before + 8000);
+    store.with_object(hash, b"l", 0, |list| list.0.clear()).unwrap();
+    assert_eq!(store.len(), 0);
+    assert_eq!(store.with_object(hash, b"l", 0, |_| ()), Ok(None));
+    put(&mut store, "l", Payload::Bytes(b"text"), Meta::default());
+    assert_eq!(store.with_object(hash, b"l", 0, |_| ()), Err(NotAnObject));
+}
+
+#[test]
+fn a_full_store_that_refuses_changes_nothing() {
+    let mut store = store(4096, WhenFull::Refuse);
+    let text = [b'x'; 200];
+    let mut kept = 0;
+    let refused = loop {
+        let key = format!("k{kept}");
+        let hash = store.hash(key.as_bytes());
+        if store.insert(hash, key.as_bytes(), Payload::Bytes(&text), Meta::default(), 0).is_err() {
+            break key;
+        }
+        kept += 1;
+    };
+    assert!(kept > 5);
+    assert_eq!(look(&store, &refused, 0), None);
+    let before = store.figures();
+    let hash = store.hash(b"k0");
+    let big = [b'y'; 4000];
+    assert_eq!(store.insert(hash, b"k0", Payload::Bytes(&big), Meta::default(), 0), Err(NoRoom));
+    assert_eq!(look(&store, "k0", 0).unwrap().payload, View::Bytes(&text));
+    assert_eq!(store.figures(), before);
+}
+
+#[test]
+fn a_full_store_that_refuses_frees_what_has_expired() {
+    let mut store = store(4096, WhenFull::Refuse);
+    let text = [b'x'; 200];
+    let insert = |store: &mut Store<List>, i: u64, now| {
+        let key = i.to_string();
+        let hash = store.hash(key.as_bytes());
+        store.insert(hash, key.as_bytes(), Payload::Bytes(&text), until(100), now)
+    };
+    let full = (0..).find(|i| insert(&mut store, *i, 0).is_err()).unwrap();
+    assert_eq!(insert(&mut store, full, 99), Err(NoRoom));
+    assert_eq!(insert(&mut store, full, 100), Ok(()));
+}
+
+#[test]
+fn a_renamed_key_keeps_its_end_and_replaces() {
+    let mut store = store(1 << 20, WhenFull::Refuse);
+    put(&mut store, "old", Payload::Object(List(vec![7])), until(50));
+    put(&mut store, "new", Payload::Bytes(b"text"), Meta::default());
+    let (old, new) = (store.hash(b"old"), store.hash(b"new"));
+    assert_eq!(store.rename((old, b"old"), (new, b"new"), 0), Ok(true));
+    assert_eq!(look(&store, "old", 0), None);
+    let moved = Found { payload: View::Object(&List(vec![7])), meta: until(50) };
+    assert_eq!(look(&store, "new", 0), Some(moved));
+    assert_eq!(store.rename((old, b"old"), (new, b"new"), 0), Ok(false));
+    assert_eq!(store.len(), 1);
+}
+
+#[test]
+fn a_random_key_is_a_live_one() {
+    let mut store = store(1 << 20, WhenFull::Refuse);
+    assert_eq!(store.random_key(1, 0), None);
+    put(&mut store, "dead", Payload::Bytes(b"v"), until(1));
+    put(&mut store, "live", Payload::Bytes(b"v"), Meta::default());
+    for random in (0..100u64).map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15)) {
+        assert_eq!(store.random_key(random, 1), Some(&b"live"[..]));
+    }
+}
