@@ -4,14 +4,24 @@
 //! holds is counted as the allocator rounds it, and the sum is never above the limit, but for an
 //! object that grew in the hands of its user (see [`Store::make_room`]).
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::ops::Bound;
 
 use crate::adapter::UnixMillis;
 
+mod entry;
+mod eviction;
+mod fifo;
+mod ghosts;
 mod hash;
+mod page;
 mod payload;
+mod prefetch;
+mod size;
+mod table;
+
+use entry::{Entry, Shape, Slot};
+use eviction::Eviction;
+use table::{Position, Spot, Table};
 
 pub use hash::{Hash, Hasher};
 pub use payload::{Found, Meta, NoObject, Origin, Owned, Payload, View, Weigh, canonical_integer};
@@ -52,44 +62,55 @@ pub struct Figures {
 
 /// See the module.
 pub struct Store<O> {
-    hasher: Hasher,
-    when_full: WhenFull,
     limit: usize,
-    items: BTreeMap<(u32, Box<[u8]>), Item<O>>,
-    figures: Figures,
+    table: Table<O>,
+    /// `None` where what doesn't fit is refused.
+    eviction: Option<Eviction>,
+    /// Bytes of entries and objects.
+    entry_bytes: usize,
+    expiring: usize,
+    evicted: u64,
+    expired: u64,
+    walk: Walk,
 }
 
-struct Item<O> {
-    payload: Owned<O>,
-    meta: Meta,
+/// The walk in search of what has expired, round and round.
+#[derive(Clone, Copy, Debug)]
+struct Walk {
+    at: Position,
+    /// No entry ends earlier.
+    earliest: UnixMillis,
+    /// No entry ends earlier that was met, or entered, since this round began.
+    earliest_met: UnixMillis,
 }
 
-impl<O: Weigh> Item<O> {
-    fn size(&self, key: &[u8]) -> usize {
-        40 + key.len()
-            + match &self.payload {
-                Owned::Bytes(bytes) => bytes.len(),
-                Owned::Integer(_) => 0,
-                Owned::Object(object) => object.weight(),
-            }
-    }
+impl Walk {
+    const START: Self =
+        Self { at: Position::START, earliest: UnixMillis::MAX, earliest_met: UnixMillis::MAX };
 
-    fn found(&self) -> Found<'_, O> {
-        let payload = match &self.payload {
-            Owned::Bytes(bytes) => View::Bytes(bytes),
-            Owned::Integer(integer) => View::Integer(*integer),
-            Owned::Object(object) => View::Object(object),
-        };
-        Found { payload, meta: self.meta }
+    fn note(&mut self, expires_at: UnixMillis) {
+        self.earliest = self.earliest.min(expires_at);
+        self.earliest_met = self.earliest_met.min(expires_at);
     }
+}
+
+/// Entries that a refused insertion looks at, in hope of some that have expired.
+const SEARCH: usize = 4096;
+
+/// What an entry costs, an object's own weight included.
+fn size<O: Weigh>(entry: &Entry<'_, O>) -> usize {
+    let weight = match entry.payload() {
+        View::Object(object) => object.weight(),
+        View::Bytes(_) | View::Integer(_) => 0,
+    };
+    entry.cost() + weight
 }
 
 impl<O> fmt::Debug for Store<O> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store")
-            .field("when_full", &self.when_full)
             .field("limit", &self.limit)
-            .field("figures", &self.figures)
+            .field("entries", &self.table.len())
             .finish_non_exhaustive()
     }
 }
@@ -98,33 +119,52 @@ impl<O: Weigh> Store<O> {
     /// An empty store that takes at most `limit` bytes. All hashes that it is given must come from
     /// `hasher`.
     pub fn new(hasher: Hasher, limit: usize, when_full: WhenFull) -> Self {
-        let items = BTreeMap::new();
-        Self { hasher, when_full, limit, items, figures: Figures::default() }
+        Self {
+            limit,
+            table: Table::new(hasher),
+            eviction: (when_full == WhenFull::Evict).then(Eviction::default),
+            entry_bytes: 0,
+            expiring: 0,
+            evicted: 0,
+            expired: 0,
+            walk: Walk::START,
+        }
     }
 
     /// The hash of `key`.
+    #[inline]
     pub fn hash(&self, key: &[u8]) -> Hash {
-        self.hasher.hash(key)
+        self.table.hasher().hash(key)
     }
 
     /// Has the processor fetch the line of the table where a key with `hash` is. The first stage of
     /// a batch.
-    pub fn prefetch(&self, _hash: Hash) {}
+    #[inline]
+    pub fn prefetch(&self, hash: Hash) {
+        self.table.prefetch(hash.place());
+    }
 
     /// Has the processor fetch the entry that probably is of a key with `hash`. The second stage of
     /// a batch, when the lines of the first have come.
-    pub fn prefetch_entry(&self, _hash: Hash) {}
+    #[inline]
+    pub fn prefetch_entry(&self, hash: Hash) {
+        self.table.prefetch_entry(hash.place());
+    }
 
     /// The entry of `key`, which counts as used.
+    #[inline]
     pub fn get(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Found<'_, O>> {
-        self.expire(hash, key, now);
-        self.peek(hash, key, now)
+        let spot = self.live(hash, key, now)?;
+        if self.eviction.is_some() {
+            self.count_use(spot);
+        }
+        self.table.entry(spot).map(|entry| entry.found())
     }
 
     /// The entry of `key`, which doesn't count as used.
     pub fn peek(&self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Found<'_, O>> {
-        let item = self.items.get(&(hash.place(), key.into()))?;
-        (!item.meta.is_expired(now)).then(|| item.found())
+        let found = self.table.entry(self.table.find(hash.place(), key)?)?.found();
+        (!found.meta.is_expired(now)).then_some(found)
     }
 
     /// Puts `payload` under `key`, in place of what is there.
@@ -136,21 +176,74 @@ impl<O: Weigh> Store<O> {
         meta: Meta,
         now: UnixMillis,
     ) -> Result<(), NoRoom> {
-        let payload = match payload.canonical() {
-            Payload::Bytes(bytes) => Owned::Bytes(bytes.into()),
-            Payload::Integer(integer) => Owned::Integer(integer),
-            Payload::Object(object) => Owned::Object(object),
+        let payload = payload.canonical();
+        let weight = match &payload {
+            Payload::Object(object) => object.weight(),
+            Payload::Bytes(_) | Payload::Integer(_) => 0,
         };
-        let item = Item { payload, meta };
-        let size = item.size(key);
-        let present = self.items.get(&(hash.place(), key.into())).map_or(0, |item| item.size(key));
-        self.make_room_beside(size.saturating_sub(present), Some((hash, key)), now)?;
-        self.remove_item(hash, key);
-        self.figures.bytes += size;
-        self.figures.entries += 1;
-        self.figures.expiring += usize::from(meta.expires_at.is_some());
-        self.items.insert((hash.place(), key.into()), item);
+        let shape = Shape::new(key.len(), &payload, meta).ok_or(NoRoom)?;
+        let bytes = shape.cost::<O>().saturating_add(weight);
+        self.make_room_for(hash.place(), key, bytes, 0, now)?;
+        if let Some(expires_at) = meta.expires_at {
+            self.walk.note(expires_at);
+        }
+        match self.table.find(hash.place(), key) {
+            Some(spot) => self.replace(spot, key, payload, meta),
+            None => self.enter(hash.place(), key, payload, meta, bytes),
+        }
+    }
+
+    fn enter(
+        &mut self,
+        place: u32,
+        key: &[u8],
+        payload: Payload<'_, O>,
+        meta: Meta,
+        bytes: usize,
+    ) -> Result<(), NoRoom> {
+        let entry = Slot::new(key, payload, meta).ok_or(NoRoom)?;
+        self.table.insert(place, entry).map_err(|_| NoRoom)?;
+        self.entry_bytes += bytes;
+        self.expiring += usize::from(meta.expires_at.is_some());
+        let Some(eviction) = &mut self.eviction else { return Ok(()) };
+        let marks = eviction.enter(place, bytes);
+        if let Some(spot) = self.table.find(place, key) {
+            self.table.slot_mut(spot).set_marks(marks);
+        }
+        let room = self.limit.saturating_sub(self.entry_bytes + self.table.cost() + eviction.cost());
+        eviction.size_ghosts(self.table.len(), room);
+        eviction.sweep(&self.table);
         Ok(())
+    }
+
+    fn replace(
+        &mut self,
+        spot: Spot,
+        key: &[u8],
+        payload: Payload<'_, O>,
+        meta: Meta,
+    ) -> Result<(), NoRoom> {
+        let Some(entry) = self.table.entry(spot) else { return Ok(()) };
+        let (marks, before) = (entry.marks().used(), size(&entry));
+        self.expiring -= usize::from(entry.meta().expires_at.is_some());
+        let slot = self.table.slot_mut(spot);
+        if let Err(payload) = slot.overwrite(payload, meta) {
+            *slot = Slot::new(key, payload, meta).ok_or(NoRoom)?;
+        }
+        slot.set_marks(marks);
+        self.expiring += usize::from(meta.expires_at.is_some());
+        self.weigh_again(spot, before);
+        Ok(())
+    }
+
+    /// Accounts for an entry that took `before` bytes.
+    fn weigh_again(&mut self, spot: Spot, before: usize) {
+        let Some(entry) = self.table.entry(spot) else { return };
+        let after = size(&entry);
+        self.entry_bytes = self.entry_bytes - before + after;
+        if let Some(eviction) = &mut self.eviction {
+            eviction.resize(entry.marks(), before, after);
+        }
     }
 
     /// Lends the object under `key` to `change`, weighs it again, and removes the key if the object
@@ -162,17 +255,17 @@ impl<O: Weigh> Store<O> {
         now: UnixMillis,
         change: impl FnOnce(&mut O) -> R,
     ) -> Result<Option<R>, NotAnObject> {
-        self.expire(hash, key, now);
-        let Some(item) = self.items.get_mut(&(hash.place(), key.into())) else { return Ok(None) };
-        let before = item.size(key);
-        let Owned::Object(object) = &mut item.payload else { return Err(NotAnObject) };
+        let Some(spot) = self.live(hash, key, now) else { return Ok(None) };
+        self.count_use(spot);
+        let before = self.table.entry(spot).map_or(0, |entry| size(&entry));
+        let object = self.table.slot_mut(spot).object_mut().ok_or(NotAnObject)?;
         let result = change(object);
         let is_empty = object.is_empty();
-        self.figures.bytes = (self.figures.bytes - before) + item.size(key);
+        self.weigh_again(spot, before);
         if is_empty {
-            self.remove_item(hash, key);
+            self.remove_at(hash.place(), spot);
         }
-        if self.when_full == WhenFull::Evict {
+        if self.eviction.is_some() {
             // What can't be evicted is above the limit only if it is the object itself.
             let _ = self.make_room(0, now);
         }
@@ -187,24 +280,45 @@ impl<O: Weigh> Store<O> {
         expires_at: Option<UnixMillis>,
         now: UnixMillis,
     ) -> Result<bool, NoRoom> {
-        self.expire(hash, key, now);
-        let Some(item) = self.items.get_mut(&(hash.place(), key.into())) else { return Ok(false) };
-        self.figures.expiring -= usize::from(item.meta.expires_at.is_some());
-        self.figures.expiring += usize::from(expires_at.is_some());
-        item.meta.expires_at = expires_at;
+        let Some(spot) = self.live(hash, key, now) else { return Ok(false) };
+        if let Some(expires_at) = expires_at {
+            self.walk.note(expires_at);
+            if self.table.slot_mut(spot).set_end(expires_at) {
+                return Ok(true);
+            }
+        }
+        let Some(entry) = self.table.entry(spot) else { return Ok(false) };
+        let meta = Meta { expires_at, ..entry.meta() };
+        if meta == entry.meta() {
+            return Ok(true);
+        }
+        // The header changes by the eight bytes of the end.
+        let grown = size(&entry) + if expires_at.is_some() { 16 } else { 0 };
+        self.make_room_for(hash.place(), key, grown, 0, now)?;
+        let Some(spot) = self.live(hash, key, now) else { return Ok(false) };
+        let Some(entry) = self.table.entry(spot) else { return Ok(false) };
+        let (marks, before) = (entry.marks(), size(&entry));
+        self.expiring -= usize::from(entry.meta().expires_at.is_some());
+        let slot = self.table.slot_mut(spot);
+        if let Some((owned, _)) = std::mem::replace(slot, Slot::EMPTY).take() {
+            *slot = owned.with_payload(|payload| Slot::new(key, payload, meta)).ok_or(NoRoom)?;
+        }
+        slot.set_marks(marks);
+        self.expiring += usize::from(expires_at.is_some());
+        self.weigh_again(spot, before);
         Ok(true)
     }
 
     /// Removes `key`; whether it was there.
     pub fn remove(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> bool {
-        self.expire(hash, key, now);
-        self.remove_item(hash, key).is_some()
+        let spot = self.live(hash, key, now);
+        spot.is_some_and(|spot| self.remove_at(hash.place(), spot).is_some())
     }
 
     /// Removes `key` and gives what was there.
     pub fn take(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<(Owned<O>, Meta)> {
-        self.expire(hash, key, now);
-        self.remove_item(hash, key).map(|item| (item.payload, item.meta))
+        let spot = self.live(hash, key, now)?;
+        self.remove_at(hash.place(), spot)?.take()
     }
 
     /// Moves what is under `from`, its end included, to `to`, in place of what is there; whether
@@ -215,54 +329,91 @@ impl<O: Weigh> Store<O> {
         (to_hash, to): (Hash, &[u8]),
         now: UnixMillis,
     ) -> Result<bool, NoRoom> {
+        let Some(spot) = self.live(from_hash, from, now) else { return Ok(false) };
         if from == to {
-            return Ok(self.get(from_hash, from, now).is_some());
+            return Ok(true);
         }
-        self.make_room(to.len(), now)?;
-        let Some((payload, meta)) = self.take(from_hash, from, now) else { return Ok(false) };
-        payload.with_payload(|payload| self.insert(to_hash, to, payload, meta, now))?;
+        let before = self.table.entry(spot).map_or(0, |entry| size(&entry));
+        // The header of a longer key may be longer, too, and an allocation is rounded.
+        let after = before + to.len().saturating_sub(from.len()) + 32;
+        self.make_room_for(to_hash.place(), to, after, before, now)?;
+        let Some((owned, meta)) = self.take(from_hash, from, now) else { return Ok(false) };
+        owned.with_payload(|payload| self.insert(to_hash, to, payload, meta, now))?;
         Ok(true)
     }
 
     /// Removes every key. Takes time for each: where that is too long, put a new store in the place
     /// of this one and drop this one elsewhere.
     pub fn clear(&mut self) {
-        self.items.clear();
-        self.figures = Figures {
-            evicted: self.figures.evicted,
-            expired: self.figures.expired,
-            ..Figures::default()
-        };
+        self.table.clear();
+        if let Some(eviction) = &mut self.eviction {
+            eviction.clear();
+        }
+        self.entry_bytes = 0;
+        self.expiring = 0;
+        self.walk = Walk::START;
     }
 
     /// Frees what has expired and, if the store may, evicts, until `bytes` more fit. To be called
     /// before an object grows by them.
     pub fn make_room(&mut self, bytes: usize, now: UnixMillis) -> Result<(), NoRoom> {
-        self.make_room_beside(bytes, None, now)
+        while self.bytes().saturating_add(bytes) > self.limit {
+            self.free_some(now)?;
+        }
+        Ok(())
     }
 
-    fn make_room_beside(
+    /// Makes room for an entry of `bytes` bytes under `key`, in the table too; `credit` bytes will
+    /// have left by then.
+    fn make_room_for(
         &mut self,
+        place: u32,
+        key: &[u8],
         bytes: usize,
-        beside: Option<(Hash, &[u8])>,
+        credit: usize,
         now: UnixMillis,
     ) -> Result<(), NoRoom> {
         if bytes > self.limit {
             return Err(NoRoom);
         }
-        if self.figures.bytes + bytes > self.limit {
-            self.expire_some(now, usize::MAX);
+        loop {
+            let present = self.table.find(place, key).and_then(|spot| self.table.entry(spot));
+            let (less, growth, ticket) = match &present {
+                Some(entry) => (size(entry), 0, 0),
+                None => (
+                    0,
+                    self.table.growth(place).unwrap_or(0),
+                    self.eviction.as_ref().map_or(0, Eviction::push_cost),
+                ),
+            };
+            let after = self.bytes() + bytes + growth + ticket - less;
+            if after.saturating_sub(credit) > self.limit {
+                self.free_some(now)?;
+            } else if growth > 0 {
+                self.table.grow(place);
+            } else {
+                return Ok(());
+            }
         }
-        while self.figures.bytes + bytes > self.limit {
-            let others = |(place, key): &(u32, Box<[u8]>)| {
-                beside.is_none_or(|(hash, beside)| *place != hash.place() || **key != *beside)
-            };
-            let victim = self.items.keys().find(|key| others(key)).cloned();
-            let Some((place, key)) = victim.filter(|_| self.when_full == WhenFull::Evict) else {
-                return Err(NoRoom);
-            };
-            self.remove_at(place, &key);
-            self.figures.evicted += 1;
+    }
+
+    /// Frees an entry or more.
+    fn free_some(&mut self, now: UnixMillis) -> Result<(), NoRoom> {
+        let Some(eviction) = &mut self.eviction else {
+            // The second call begins a round anew if the first came to the end of one.
+            let mut search = || self.expire_some(now, SEARCH);
+            return if search() + search() > 0 { Ok(()) } else { Err(NoRoom) };
+        };
+        let Some(victim) = eviction.choose(&mut self.table, self.limit, size) else {
+            return if eviction.drop_ghosts() { Ok(()) } else { Err(NoRoom) };
+        };
+        let gone = self.remove_at(victim.place, victim.spot);
+        let had_expired =
+            gone.and_then(|gone| gone.entry().map(|entry| entry.meta().is_expired(now)));
+        if had_expired == Some(true) {
+            self.expired += 1;
+        } else {
+            self.evicted += 1;
         }
         Ok(())
     }
@@ -275,20 +426,41 @@ impl<O: Weigh> Store<O> {
     }
 
     /// Looks at about `budget` entries, the next after those of the last call, and frees those that
-    /// have expired; how many.
+    /// have expired; how many. Returns early at the end of a round, and at once when nothing can have
+    /// expired.
     pub fn expire_some(&mut self, now: UnixMillis, budget: usize) -> usize {
-        let expired: Vec<_> = self
-            .items
-            .iter()
-            .take(budget)
-            .filter(|(_, item)| item.meta.is_expired(now))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for (place, key) in &expired {
-            self.remove_at(*place, key);
+        if now < self.walk.earliest {
+            return 0;
         }
-        self.figures.expired += expired.len() as u64;
-        expired.len()
+        let (mut freed, mut looked) = (0, 0);
+        while looked < budget {
+            let (mut ended, mut met) = (Vec::new(), UnixMillis::MAX);
+            looked += 1;
+            let next = self.table.visit(self.walk.at, |spot, place, entry| {
+                looked += 1;
+                match entry.meta().expires_at {
+                    Some(at) if at <= now => ended.push((spot, place)),
+                    Some(at) => met = met.min(at),
+                    None => {}
+                }
+            });
+            self.walk.earliest_met = self.walk.earliest_met.min(met);
+            for (spot, place) in &ended {
+                self.unlink(*place, *spot);
+            }
+            if let Some((_, place)) = ended.first() {
+                self.table.tidy(*place);
+            }
+            freed += ended.len();
+            let Some(next) = next else {
+                let earliest = self.walk.earliest_met;
+                self.walk = Walk { earliest, ..Walk::START };
+                break;
+            };
+            self.walk.at = next;
+        }
+        self.expired += freed as u64;
+        freed
     }
 
     /// Shows about `count` live entries, those after `cursor`, and gives the cursor of the next
@@ -303,37 +475,53 @@ impl<O: Weigh> Store<O> {
         now: UnixMillis,
         mut show: impl FnMut(&[u8], Found<'_, O>),
     ) -> u64 {
-        let Ok(from) = u32::try_from(cursor) else { return 0 };
-        let from = (Bound::Included((from, Box::default())), Bound::Unbounded);
-        let (mut shown, mut last) = (0, None);
-        for ((place, key), item) in self.items.range(from) {
-            if shown >= count && last != Some(*place) {
-                return u64::from(*place);
-            }
-            last = Some(*place);
-            if !item.meta.is_expired(now) {
-                shown += 1;
-                show(key, item.found());
-            }
+        let Ok(position) = u32::try_from(cursor) else { return 0 };
+        let mut position = Position::new(position);
+        let (mut shown, mut looked) = (0, 0);
+        // Where little is found the page stays short, so that it doesn't take long.
+        while shown < count.max(1) && looked < count.saturating_mul(2).max(64) {
+            looked += 1;
+            let next = self.table.visit(position, |_, _, entry| {
+                let found = entry.found();
+                if !found.meta.is_expired(now) {
+                    shown += 1;
+                    show(entry.key(), found);
+                }
+            });
+            let Some(next) = next else { return 0 };
+            position = next;
         }
-        0
+        u64::from(position.get())
     }
 
     /// A live key, chosen by `random`.
     pub fn random_key(&self, random: u64, now: UnixMillis) -> Option<&[u8]> {
-        let from = (Bound::Included(((random >> 32) as u32, Box::default())), Bound::Unbounded);
-        let mut items = self.items.range(from).chain(self.items.iter());
-        items.find(|(_, item)| !item.meta.is_expired(now)).map(|((_, key), _)| &**key)
+        let start = Position::new((random >> 32) as u32);
+        let (mut position, mut wrapped) = (start, false);
+        loop {
+            let mut keys = Vec::new();
+            let next = self.table.visit(position, |_, _, entry| {
+                keys.extend((!entry.meta().is_expired(now)).then(|| entry.key()));
+            });
+            if !keys.is_empty() {
+                return Some(keys[random as usize % keys.len()]);
+            }
+            if next.is_none() && wrapped || wrapped && position > start {
+                return None;
+            }
+            wrapped |= next.is_none();
+            position = next.unwrap_or(Position::START);
+        }
     }
 
     /// How many keys there are, those included that have expired and weren't met since.
     pub fn len(&self) -> usize {
-        self.figures.entries
+        self.table.len()
     }
 
     /// Whether there is no key.
     pub fn is_empty(&self) -> bool {
-        self.figures.entries == 0
+        self.len() == 0
     }
 
     /// The most bytes that it may take.
@@ -341,31 +529,66 @@ impl<O: Weigh> Store<O> {
         self.limit
     }
 
-    /// What it holds.
-    pub fn figures(&self) -> Figures {
-        self.figures
+    /// Bytes that it takes.
+    pub fn bytes(&self) -> usize {
+        self.entry_bytes + self.table.cost() + self.eviction.as_ref().map_or(0, Eviction::cost)
     }
 
-    fn expire(&mut self, hash: Hash, key: &[u8], now: UnixMillis) {
-        let item = self.items.get(&(hash.place(), key.into()));
-        if item.is_some_and(|item| item.meta.is_expired(now)) {
-            self.remove_item(hash, key);
-            self.figures.expired += 1;
+    /// What it holds.
+    pub fn figures(&self) -> Figures {
+        Figures {
+            entries: self.len(),
+            expiring: self.expiring,
+            bytes: self.bytes(),
+            evicted: self.evicted,
+            expired: self.expired,
         }
     }
 
-    fn remove_item(&mut self, hash: Hash, key: &[u8]) -> Option<Item<O>> {
-        self.remove_at(hash.place(), key)
+    /// Where the entry of `key` is; one that has expired is freed.
+    #[inline]
+    fn live(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Spot> {
+        let spot = self.table.find(hash.place(), key)?;
+        if self.table.entry(spot)?.meta().is_expired(now) {
+            self.remove_at(hash.place(), spot);
+            self.expired += 1;
+            return None;
+        }
+        Some(spot)
     }
 
-    fn remove_at(&mut self, place: u32, key: &[u8]) -> Option<Item<O>> {
-        let item = self.items.remove(&(place, key.into()))?;
-        self.figures.bytes -= item.size(key);
-        self.figures.entries -= 1;
-        self.figures.expiring -= usize::from(item.meta.expires_at.is_some());
-        Some(item)
+    #[inline]
+    fn count_use(&mut self, spot: Spot) {
+        let Some(marks) = self.table.entry(spot).map(|entry| entry.marks()) else { return };
+        if marks != marks.used() {
+            self.table.slot_mut(spot).set_marks(marks.used());
+        }
+    }
+
+    fn remove_at(&mut self, place: u32, spot: Spot) -> Option<Slot<O>> {
+        let gone = self.unlink(place, spot)?;
+        self.table.tidy(place);
+        if let Some(eviction) = &mut self.eviction {
+            eviction.sweep(&self.table);
+        }
+        Some(gone)
+    }
+
+    /// Takes an entry out, and leaves all others where they are.
+    fn unlink(&mut self, place: u32, spot: Spot) -> Option<Slot<O>> {
+        let gone = self.table.remove(place, spot);
+        let entry = gone.entry()?;
+        let bytes = size(&entry);
+        self.entry_bytes -= bytes;
+        self.expiring -= usize::from(entry.meta().expires_at.is_some());
+        if let Some(eviction) = &mut self.eviction {
+            eviction.leave(entry.marks(), bytes);
+        }
+        Some(gone)
     }
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;
