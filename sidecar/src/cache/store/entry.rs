@@ -199,11 +199,7 @@ impl<O> Slot<O> {
     pub(super) const EMPTY: Self = Self { address: [0; 6], owns: PhantomData };
 
     /// A new entry; `None` where it can have no shape.
-    pub(super) fn new(
-        key: &[u8],
-        payload: Payload<'_, O>,
-        meta: Meta,
-    ) -> Option<Self> {
+    pub(super) fn new(key: &[u8], payload: Payload<'_, O>, meta: Meta) -> Option<Self> {
         let shape = Shape::new(key.len(), &payload, meta)?;
         let capacity = shape.capacity();
         let Ok(layout) = Layout::from_size_align(capacity, 1) else {

@@ -88,10 +88,6 @@ impl Eviction {
         queue.bytes = queue.bytes - from + to;
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Self::default();
-    }
-
     /// Chooses an entry. Its ticket is gone, so it must be removed. `None` when there is no entry.
     pub(super) fn choose<O>(
         &mut self,
@@ -156,10 +152,10 @@ impl Eviction {
         }
     }
 
-    /// Gives the ghosts' memory back; whether there was any.
-    pub(super) fn drop_ghosts(&mut self) -> bool {
-        let had = self.ghosts.capacity() > 0;
-        self.ghosts = Ghosts::default();
+    /// Gives all memory back when there is no entry; whether there was any.
+    pub(super) fn release(&mut self) -> bool {
+        let had = self.cost() > 0;
+        *self = Self { generation: self.generation, ..Self::default() };
         had
     }
 

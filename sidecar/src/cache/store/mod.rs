@@ -210,7 +210,8 @@ impl<O: Weigh> Store<O> {
         if let Some(spot) = self.table.find(place, key) {
             self.table.slot_mut(spot).set_marks(marks);
         }
-        let room = self.limit.saturating_sub(self.entry_bytes + self.table.cost() + eviction.cost());
+        let room =
+            self.limit.saturating_sub(self.entry_bytes + self.table.cost() + eviction.cost());
         eviction.size_ghosts(self.table.len(), room);
         eviction.sweep(&self.table);
         Ok(())
@@ -347,7 +348,7 @@ impl<O: Weigh> Store<O> {
     pub fn clear(&mut self) {
         self.table.clear();
         if let Some(eviction) = &mut self.eviction {
-            eviction.clear();
+            eviction.release();
         }
         self.entry_bytes = 0;
         self.expiring = 0;
@@ -405,7 +406,7 @@ impl<O: Weigh> Store<O> {
             return if search() + search() > 0 { Ok(()) } else { Err(NoRoom) };
         };
         let Some(victim) = eviction.choose(&mut self.table, self.limit, size) else {
-            return if eviction.drop_ghosts() { Ok(()) } else { Err(NoRoom) };
+            return if eviction.release() { Ok(()) } else { Err(NoRoom) };
         };
         let gone = self.remove_at(victim.place, victim.spot);
         let had_expired =

@@ -70,17 +70,17 @@ fn name(key: u16) -> Vec<u8> {
     name
 }
 
-fn text(length: u16) -> Vec<u8> {
-    vec![b't'; length.into()]
-}
-
-#[derive(Default)]
 struct Model {
     now: UnixMillis,
     items: HashMap<u16, (Owned<List>, Meta)>,
 }
 
 impl Model {
+    /// Later than no end at all.
+    fn new() -> Self {
+        Self { now: 1, items: HashMap::new() }
+    }
+
     fn live(&self, key: u16) -> Option<&(Owned<List>, Meta)> {
         self.items.get(&key).filter(|(_, meta)| !meta.is_expired(self.now))
     }
@@ -132,7 +132,8 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
         Step::Insert(key, put, end) => {
             static TEXT: [u8; 400] = [b't'; 400];
             let (payload, expected) = payload(put, &TEXT);
-            let origin = (key % 3 == 0).then_some(Origin { version: u64::from(key % 2), filled_at: now });
+            let origin =
+                (key % 3 == 0).then_some(Origin { version: u64::from(key % 2), filled_at: now });
             let meta = Meta { expires_at: model.end(*end), origin };
             let hash = store.hash(&name(*key));
             if store.insert(hash, &name(*key), payload, meta, now).is_ok() {
@@ -167,7 +168,8 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
         Step::Extend(key, count) => {
             let more = 0..u64::from(*count);
             let hash = store.hash(&name(*key));
-            let extended = store.with_object(hash, &name(*key), now, |list| list.0.extend(more.clone()));
+            let extended =
+                store.with_object(hash, &name(*key), now, |list| list.0.extend(more.clone()));
             let is_list = matches!(model.live(*key), Some((Owned::Object(_), _)));
             prop_assert_eq!(extended == Ok(Some(())), is_list);
             if let Some((Owned::Object(list), _)) = model.items.get_mut(key).filter(|_| is_list) {
@@ -178,7 +180,10 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let shorten = |list: &mut List| list.0.truncate(list.0.len() / 4);
             let hash = store.hash(&name(*key));
             let is_list = matches!(model.live(*key), Some((Owned::Object(_), _)));
-            prop_assert_eq!(store.with_object(hash, &name(*key), now, shorten) == Ok(Some(())), is_list);
+            prop_assert_eq!(
+                store.with_object(hash, &name(*key), now, shorten) == Ok(Some(())),
+                is_list
+            );
             if let Some((Owned::Object(list), _)) = model.items.get_mut(key).filter(|_| is_list) {
                 shorten(list);
                 if list.0.is_empty() {
@@ -190,7 +195,9 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let (a, b) = (name(*from), name(*to));
             let (from_hash, to_hash) = (store.hash(&a), store.hash(&b));
             if let Ok(renamed) = store.rename((from_hash, &a), (to_hash, &b), now) {
-                prop_assert!(renamed == model.live(*from).is_some() || store.figures().evicted > before);
+                prop_assert!(
+                    renamed == model.live(*from).is_some() || store.figures().evicted > before
+                );
                 if renamed && let Some(item) = model.items.remove(from) {
                     model.items.insert(*to, item);
                 }
@@ -258,7 +265,7 @@ fn check(store: &Store<List>, model: &Model) -> Result<(), TestCaseError> {
 }
 
 fn run(mut store: Store<List>, steps: &[Step]) -> Result<(), TestCaseError> {
-    let mut model = Model::default();
+    let mut model = Model::new();
     for step in steps {
         apply(&mut store, &mut model, step)?;
     }
@@ -295,7 +302,7 @@ proptest! {
         page in 1..200usize,
         churn in prop::collection::vec((600..KEYS, 1..KEYS, any::<bool>()), 1..30),
     ) {
-        let (mut store, mut model) = (store(1 << 30, WhenFull::Refuse), Model::default());
+        let (mut store, mut model) = (store(1 << 30, WhenFull::Refuse), Model::new());
         apply(&mut store, &mut model, &Step::Fill(0, stay))?;
         let (mut seen, mut cursor) = (HashSet::new(), 0);
         for turn in 0.. {

@@ -210,7 +210,9 @@ fn a_walk_frees_all_that_has_expired_and_rests_until_more_can_have() {
 #[test]
 fn an_object_is_dropped_once_whichever_way_it_goes() {
     use std::rc::Rc;
-    struct Counted(Rc<()>);
+    struct Counted {
+        _alive: Rc<()>,
+    }
     impl Weigh for Counted {
         fn weight(&self) -> usize {
             8
@@ -222,7 +224,7 @@ fn an_object_is_dropped_once_whichever_way_it_goes() {
     let alive = Rc::new(());
     let mut store = Store::new(Hasher::of_process(), 1 << 20, WhenFull::Refuse);
     for key in [b"a", b"b", b"c", b"d", b"e"] {
-        let object = Payload::Object(Counted(alive.clone()));
+        let object = Payload::Object(Counted { _alive: alive.clone() });
         store.insert(store.hash(key), key, object, Meta::default(), 0).unwrap();
     }
     assert_eq!(Rc::strong_count(&alive), 6);
