@@ -10,17 +10,16 @@
 //! The cache knows neither classes nor time to live; it says how old an entry is, and the core
 //! decides whether that is too old.
 
-use std::hash::BuildHasher;
-
 use bytes::Bytes;
-use foldhash::fast::RandomState;
 use parking_lot::Mutex;
 
-use crate::adapter::Value;
+use crate::adapter::{UnixMillis, Value};
 
 mod shard;
+pub mod store;
 
 use shard::Shard;
+use store::{Found, Hash, Hasher, NoObject, View};
 
 /// Shards, each behind a lock of its own.
 const SHARDS: usize = 16;
@@ -44,23 +43,55 @@ pub struct Entry {
 /// See the module.
 #[derive(Debug)]
 pub struct Cache {
-    hasher: RandomState,
+    hasher: Hasher,
     shards: [Mutex<Shard>; SHARDS],
 }
 
 impl Cache {
     /// A cache whose entries, their overhead included, take at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self {
-            hasher: RandomState::default(),
-            shards: std::array::from_fn(|_| Mutex::new(Shard::new(limit / SHARDS))),
+        let hasher = Hasher::of_process();
+        let shard = |_| Mutex::new(Shard::new(hasher.clone(), limit / SHARDS));
+        Self { shards: std::array::from_fn(shard), hasher }
+    }
+
+    /// The hash of `key`, for the calls that take one.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> Hash {
+        self.hasher.hash(key)
+    }
+
+    /// Has the processor fetch what looking up keys of these hashes will read, so that it waits once
+    /// for all. For the commands that a client sent together; a few dozen at most.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[Hash]) {
+        // A shard that another thread is at is passed over: its keys are looked up as ever.
+        for hash in hashes {
+            if let Some(shard) = self.shard(*hash).try_lock() {
+                shard.prefetch(*hash);
+            }
         }
+        for hash in hashes {
+            if let Some(shard) = self.shard(*hash).try_lock() {
+                shard.prefetch_entry(*hash);
+            }
+        }
+    }
+
+    /// Lends the entry of `key`, which counts as used, to `read`. The shard is locked meanwhile.
+    #[inline]
+    pub fn with<R>(
+        &self,
+        hash: Hash,
+        key: &[u8],
+        read: impl FnOnce(Found<'_, NoObject>) -> R,
+    ) -> Option<R> {
+        self.shard(hash).lock().get(hash, key).map(read)
     }
 
     /// The entry of `key`, which counts as used.
     pub fn get(&self, key: &[u8]) -> Option<Entry> {
-        let (hash, shard) = self.place(key);
-        shard.lock().get(hash, key)
+        self.with(self.hash(key), key, Entry::copy_of)
     }
 
     /// To be taken before the storage is asked for `key`.
@@ -73,7 +104,7 @@ impl Cache {
     pub fn fill(&self, key: &[u8], stamp: Stamp, value: Value, filled_at: Millis) -> bool {
         let (hash, shard) = self.place(key);
         let mut shard = shard.lock();
-        shard.counter(hash) == stamp.0 && shard.insert(hash, key, &Entry { value, filled_at })
+        shard.counter(hash) == stamp.0 && shard.insert(hash, key, &value, filled_at)
     }
 
     /// Enters what the storage holds after a write by the writer who took `stamp`; otherwise
@@ -82,9 +113,12 @@ impl Cache {
     pub fn replace(&self, key: &[u8], stamp: Stamp, value: Value, filled_at: Millis) -> bool {
         let (hash, shard) = self.place(key);
         let mut shard = shard.lock();
-        let unchanged = shard.counter(hash) == stamp.0;
-        shard.forget(hash, key);
-        unchanged && shard.insert(hash, key, &Entry { value, filled_at })
+        if shard.counter(hash) != stamp.0 {
+            shard.forget(hash, key);
+            return false;
+        }
+        shard.refuse_readers(hash);
+        shard.insert(hash, key, &value, filled_at)
     }
 
     /// Forgets `key`, and refuses what its present readers will bring; whether it was there.
@@ -98,6 +132,12 @@ impl Cache {
         for shard in &self.shards {
             shard.lock().forget_all();
         }
+    }
+
+    /// Frees entries that the storage has forgotten at `now`: looks at about `budget` of them, the
+    /// next after those of the last call; how many it freed.
+    pub fn expire_some(&self, now: UnixMillis, budget: usize) -> usize {
+        self.shards.iter().map(|shard| shard.lock().expire_some(now, budget / SHARDS + 1)).sum()
     }
 
     /// Changes the limit, and makes room if it shrank.
@@ -119,11 +159,27 @@ impl Cache {
         })
     }
 
-    fn place(&self, key: &[u8]) -> (u64, &Mutex<Shard>) {
-        let hash = self.hasher.hash_one(key);
-        // The table takes the low bits and the highest seven; these lie between.
-        let at = (hash >> 40) as usize % SHARDS;
-        (hash, &self.shards[at])
+    fn place(&self, key: &[u8]) -> (Hash, &Mutex<Shard>) {
+        let hash = self.hash(key);
+        (hash, self.shard(hash))
+    }
+
+    #[inline]
+    fn shard(&self, hash: Hash) -> &Mutex<Shard> {
+        &self.shards[hash.spare() as usize % SHARDS]
+    }
+}
+
+impl Entry {
+    fn copy_of(found: Found<'_, NoObject>) -> Self {
+        let data = match found.payload {
+            View::Bytes(text) => Bytes::copy_from_slice(text),
+            View::Integer(integer) => Bytes::from(integer.to_string()),
+            View::Object(never) => match *never {},
+        };
+        let origin = found.meta.origin.unwrap_or_default();
+        let value = Value { data, expires_at: found.meta.expires_at, version: origin.version };
+        Self { value, filled_at: origin.filled_at }
     }
 }
 
@@ -136,12 +192,6 @@ pub struct Usage {
     pub bytes: usize,
     /// Entries that had to make room since the start.
     pub evicted: u64,
-}
-
-/// A copy that keeps nothing else alive: what comes from a connection's buffer would hold the
-/// whole buffer.
-fn owned(bytes: &[u8]) -> Bytes {
-    Bytes::copy_from_slice(bytes)
 }
 
 #[cfg(test)]
@@ -197,6 +247,123 @@ mod tests {
             assert!(!cache.fill(key.as_bytes(), stamp, value("x"), 0));
         }
         assert_eq!(cache.usage().entries, 0);
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_value_comes_back_with_it() {
+        let cache = Cache::new(1 << 20);
+        for (data, version) in [("text", 3), ("", 0), ("-12", 7), ("007", u64::MAX)] {
+            let value = Value { version, expires_at: Some(5), ..value(data) };
+            assert!(cache.fill(b"k", cache.stamp(b"k"), value.clone(), 9));
+            assert_eq!(cache.get(b"k"), Some(Entry { value, filled_at: 9 }));
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_too_big_leaves_none_behind() {
+        let cache = Cache::new(1 << 20);
+        assert!(cache.fill(b"k", cache.stamp(b"k"), value("small"), 0));
+        let big = value(&"v".repeat(1 << 17));
+        assert!(!cache.replace(b"k", cache.stamp(b"k"), big, 1));
+        assert_eq!(cache.get(b"k"), None);
+    }
+
+    /// What one of several threads does next; each of them is one step under the shard's lock.
+    type Act = fn(&mut Run);
+
+    /// A storage with one key, and a cache before it.
+    struct Run {
+        cache: Cache,
+        stored: u8,
+        reader: (Option<Stamp>, u8),
+        writer: (Option<Stamp>, u8),
+    }
+
+    /// Every order of the steps of some threads.
+    fn orders(threads: &[&[Act]]) -> Vec<Vec<Act>> {
+        if threads.iter().all(|steps| steps.is_empty()) {
+            return vec![Vec::new()];
+        }
+        let mut all = Vec::new();
+        for at in 0..threads.len() {
+            let Some((first, rest)) = threads[at].split_first() else { continue };
+            let mut left = threads.to_vec();
+            left[at] = rest;
+            all.extend(orders(&left).into_iter().map(|rest| [vec![*first], rest].concat()));
+        }
+        all
+    }
+
+    #[test]
+    fn in_no_order_of_a_reader_a_writer_and_a_peer_an_old_value_stays() {
+        let reader: &[Act] = &[
+            |run| run.reader.0 = Some(run.cache.stamp(b"k")),
+            |run| run.reader.1 = run.stored,
+            |run| {
+                let read = value(&run.reader.1.to_string());
+                run.cache.fill(b"k", run.reader.0.unwrap(), read, 0);
+            },
+        ];
+        let writer: &[Act] = &[
+            |run| run.writer.0 = Some(run.cache.stamp(b"k")),
+            |run| {
+                run.stored += 1;
+                run.writer.1 = run.stored;
+            },
+            |run| {
+                let written = value(&run.writer.1.to_string());
+                run.cache.replace(b"k", run.writer.0.unwrap(), written, 0);
+            },
+        ];
+        // Another pod writes, and then its announcement comes.
+        let peer: &[Act] = &[
+            |run| run.stored += 1,
+            |run| {
+                run.cache.forget(b"k");
+            },
+        ];
+        for order in orders(&[reader, writer, peer]) {
+            let cache = Cache::new(1 << 20);
+            let mut run = Run { cache, stored: 1, reader: (None, 0), writer: (None, 0) };
+            order.iter().for_each(|act| act(&mut run));
+            if let Some(entry) = run.cache.get(b"k") {
+                assert_eq!(entry.value, value(&run.stored.to_string()));
+            }
+        }
+    }
+
+    #[test]
+    fn threads_that_meet_find_what_was_entered() {
+        let cache = Cache::new(if cfg!(miri) { 40_000 } else { 400_000 });
+        let rounds = if cfg!(miri) { 60 } else { 20_000 };
+        std::thread::scope(|scope| {
+            for thread in 0..3u32 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for round in 0..rounds {
+                        let key = [((round * 7 + thread) % 200) as u8];
+                        let entered = value(&"v".repeat(usize::from(key[0]) + 1));
+                        match round % 5 {
+                            0 => {
+                                cache.forget(&key);
+                            }
+                            1 | 2 => {
+                                cache.fill(&key, cache.stamp(&key), entered, 0);
+                            }
+                            _ => {
+                                let hash = cache.hash(&key);
+                                cache.prefetch(&[hash]);
+                                let is_it = cache.with(hash, &key, |found| {
+                                    found.payload == View::Bytes(&entered.data)
+                                });
+                                assert_ne!(is_it, Some(false));
+                            }
+                        }
+                    }
+                });
+            }
+        });
+        assert!(cache.usage().bytes <= 400_000);
     }
 
     #[test]
