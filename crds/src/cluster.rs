@@ -205,7 +205,22 @@ impl Default for Storage {
 
 /// The sidecar's own memory.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
-pub struct MemoryStorage {}
+#[serde(rename_all = "camelCase")]
+pub struct MemoryStorage {
+    /// What happens to a write when the memory is full.
+    #[serde(default)]
+    pub when_full: WhenFull,
+}
+
+/// What a full memory does with a write.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum WhenFull {
+    /// It refuses the write; nothing is lost.
+    #[default]
+    Refuse,
+    /// It forgets keys that were not used for long.
+    Evict,
+}
 
 /// A Redis.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -254,10 +269,10 @@ pub struct SidecarSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// Its requests and limits. Default: requests of 10m CPU and memoryLimit + 32Mi; a memory limit
-    /// of memoryLimit + 128Mi. With memory storage memoryLimit counts twice.
+    /// of memoryLimit + 128Mi.
     #[serde(default)]
     pub resources: ResourceRequirements,
-    /// Bytes that cached entries may take (and, with memory storage, as much again for the data).
+    /// Bytes that cached entries may take; with memory storage, the data itself.
     #[serde(default = "default_memory_limit")]
     pub memory_limit: Quantity,
     /// The RESP port on the pod's loopback.

@@ -213,10 +213,10 @@ pub fn hash(text: &str) -> String {
 
 /// The cluster of a sidecar that was given no file: memory for all of it.
 pub fn standalone() -> Manifests {
-    use crate::cluster::{Bus, MemoryBus, MemoryStorage, Storage, WarpClusterSpec};
+    use crate::cluster::{Bus, MemoryBus, MemoryStorage, Storage, WarpClusterSpec, WhenFull};
     let spec = WarpClusterSpec {
         bus: Bus::Memory(MemoryBus {}),
-        storage: Storage::Memory(MemoryStorage {}),
+        storage: Storage::Memory(MemoryStorage { when_full: WhenFull::Evict }),
         defaults: PolicyRules::default(),
         ..Default::default()
     };

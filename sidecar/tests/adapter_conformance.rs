@@ -16,7 +16,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use warp_sidecar::adapter::{
     Current, ExpireCondition, Key, MemoryAdapter, Mutation, PostgresAdapter, PostgresSettings,
-    RedisAdapter, RedisSettings, SetCondition, SetExpiry, Storage, UnixMillis, unix_millis,
+    RedisAdapter, RedisSettings, SetCondition, SetExpiry, Storage, UnixMillis, WhenFull,
+    unix_millis,
 };
 
 use servers::pgbouncer::PgBouncer;
@@ -30,7 +31,7 @@ struct Fixture {
 }
 
 fn memory() -> Fixture {
-    let storage = Arc::new(MemoryAdapter::new(64 << 20, unix_millis));
+    let storage = Arc::new(MemoryAdapter::new(64 << 20, WhenFull::Refuse, unix_millis));
     Fixture { storage, _server: Box::new(()) }
 }
 
@@ -161,7 +162,7 @@ async fn values_come_in_the_order_of_the_keys(storage: &Arc<dyn Storage>) {
 /// The memory adapter does what `Mutation` says, and that is tested against a model; here every
 /// storage is held against it, and a real Redis holds it to what the commands really do.
 async fn each_mutation_does_what_the_commands_pages_say(storage: &Arc<dyn Storage>) {
-    let model = MemoryAdapter::new(64 << 20, unix_millis);
+    let model = MemoryAdapter::new(64 << 20, WhenFull::Refuse, unix_millis);
     for seed in 0..3 {
         let mut random = StdRng::seed_from_u64(seed);
         for step in 0..150 {

@@ -70,7 +70,7 @@ impl Pod {
     }
 
     fn cached(&self, key: &'static str) -> Option<Bytes> {
-        self.engine.cached(key.as_bytes()).map(|Value { data, .. }| data)
+        self.engine.cached(key.as_bytes(), self.engine.now()).map(|Value { data, .. }| data)
     }
 
     async fn tell_written_elsewhere(&self, key: &'static str) {
@@ -230,7 +230,10 @@ async fn what_others_do_to_the_storage_is_forgotten() {
         pod.storage.put_behind(key, "v");
         pod.read(key).await.unwrap();
         pod.storage.feed.send(event).await.unwrap();
-        pod.until("it is forgotten", move |engine| engine.cached(key.as_bytes()).is_none()).await;
+        pod.until("it is forgotten", move |engine| {
+            engine.cached(key.as_bytes(), engine.now()).is_none()
+        })
+        .await;
     }
 }
 

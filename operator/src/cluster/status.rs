@@ -403,7 +403,7 @@ mod tests {
             reason: Reason::Unsupported,
             message: "use nats".to_owned(),
         }];
-        world.storage = Storage::Memory(MemoryStorage {});
+        world.storage = Storage::Memory(MemoryStorage::default());
         assert_eq!(
             world.told(),
             [

@@ -4,7 +4,6 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use warp_crds::cluster::Storage;
 use warp_crds::{WarpCluster, names, quantity};
 
 use super::{Problem, Settings, full_name};
@@ -200,8 +199,7 @@ fn resources(cluster: &WarpCluster) -> Value {
         && !requests.contains_key("memory")
         && !limits.contains_key("memory")
     {
-        let copies = if matches!(cluster.spec.storage, Storage::Memory(_)) { 2 } else { 1 };
-        let mebibytes = (entries.saturating_mul(copies)).div_ceil(MIB);
+        let mebibytes = entries.div_ceil(MIB);
         requests
             .insert("memory".to_owned(), Quantity(format!("{}Mi", mebibytes.saturating_add(32))));
         limits

@@ -10,12 +10,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 
-mod memory;
+pub mod memory;
 mod mutation;
 mod postgres;
 mod redis;
 
-pub use memory::MemoryAdapter;
+pub use memory::{MemoryAdapter, WhenFull};
 pub use mutation::{Applied, Current, ExpireCondition, Mutation, SetCondition, SetExpiry};
 pub use postgres::{PostgresAdapter, PostgresSettings};
 pub use redis::{KeysWritten, RedisAdapter, RedisSettings, Relay, RelayStream};
@@ -174,6 +174,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The storage as a Redis that takes commands which Warp has no meaning for, where it is one.
     fn as_redis(&self) -> Option<&RedisAdapter> {
+        None
+    }
+
+    /// The storage as the sidecar's own memory, which is asked without waiting, where it is that.
+    fn as_memory(&self) -> Option<&MemoryAdapter> {
         None
     }
 }

@@ -178,11 +178,7 @@ impl Mutation {
                     SetCondition::IfAbsent => before.is_none(),
                     SetCondition::IfPresent => before.is_some(),
                 };
-                let expires_at = match expiry {
-                    SetExpiry::Clear => None,
-                    SetExpiry::Keep => expires_at,
-                    SetExpiry::At(at) => Some(*at),
-                };
+                let expires_at = expiry.resolve(expires_at);
                 let effect = if holds {
                     Effect::done(put_until(data.clone(), expires_at, now))
                 } else {
@@ -239,10 +235,21 @@ impl Mutation {
     }
 }
 
+impl SetExpiry {
+    /// The expiry of a key that had `old`.
+    pub(super) fn resolve(self, old: Option<UnixMillis>) -> Option<UnixMillis> {
+        match self {
+            Self::Clear => None,
+            Self::Keep => old,
+            Self::At(at) => Some(at),
+        }
+    }
+}
+
 impl ExpireCondition {
     /// Whether an expiry may go from `old` to `new`. PERSIST (`new` is never) asks for an expiry
     /// to take away.
-    fn holds(self, old: Option<UnixMillis>, new: Option<UnixMillis>) -> bool {
+    pub(super) fn holds(self, old: Option<UnixMillis>, new: Option<UnixMillis>) -> bool {
         let Some(new) = new else { return old.is_some() };
         match self {
             Self::Always => true,
@@ -264,7 +271,7 @@ fn put_until(data: Bytes, expires_at: Option<UnixMillis>, now: UnixMillis) -> Ch
 
 /// A number as Redis' `string2ll` takes it: decimal, `-` alone as a sign, no leading zeros, no
 /// spaces, within 64 bits.
-fn parse_integer(data: &[u8]) -> Option<i64> {
+pub(super) fn parse_integer(data: &[u8]) -> Option<i64> {
     let digits = data.strip_prefix(b"-").unwrap_or(data);
     let canonical = match digits {
         [b'0'] => data.len() == 1,

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use warp_crds::cluster::{Bus, NatsBus as NatsSpec, SecretKeyRef, Storage as StorageSpec};
+use warp_crds::cluster::{self, Bus, NatsBus as NatsSpec, SecretKeyRef, Storage as StorageSpec};
 use warp_crds::{names, quantity};
 
 use super::{ConfigError, Loaded};
 use crate::adapter::{
     MemoryAdapter, PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings, SettingsError,
-    Storage, unix_millis,
+    Storage, WhenFull, unix_millis,
 };
 use crate::sync_bus::{Credentials, MemoryBus, NatsBus, NatsSettings, SyncBus};
 
@@ -22,7 +22,7 @@ pub(super) fn cache_limit(loaded: &Loaded) -> usize {
 /// What a storage is made of; a new one is made when it differs.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum StoragePlan {
-    Memory { limit: usize },
+    Memory { limit: usize, when_full: WhenFull },
     Redis(RedisSettings),
     Postgres(PostgresSettings),
 }
@@ -30,7 +30,13 @@ pub(super) enum StoragePlan {
 impl StoragePlan {
     pub(super) fn of(loaded: &Loaded) -> Result<Self, ConfigError> {
         Ok(match &loaded.manifests.cluster.spec.storage {
-            StorageSpec::Memory(_) => Self::Memory { limit: cache_limit(loaded) },
+            StorageSpec::Memory(memory) => Self::Memory {
+                limit: cache_limit(loaded),
+                when_full: match memory.when_full {
+                    cluster::WhenFull::Refuse => WhenFull::Refuse,
+                    cluster::WhenFull::Evict => WhenFull::Evict,
+                },
+            },
             StorageSpec::Redis(redis) => {
                 let password = redis.password_secret_ref.as_ref();
                 let password = password.map(|at| loaded.secrets.get(at)).transpose()?;
@@ -46,7 +52,9 @@ impl StoragePlan {
     pub(super) fn build(self) -> Result<Arc<dyn Storage>, ConfigError> {
         let refused = |error: SettingsError| ConfigError::Storage(error.to_string());
         Ok(match self {
-            Self::Memory { limit } => Arc::new(MemoryAdapter::new(limit, unix_millis)),
+            Self::Memory { limit, when_full } => {
+                Arc::new(MemoryAdapter::new(limit, when_full, unix_millis))
+            }
             Self::Redis(settings) => Arc::new(RedisAdapter::connect(settings).map_err(refused)?),
             Self::Postgres(settings) => {
                 Arc::new(PostgresAdapter::connect_lazy(settings).map_err(refused)?)

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio_util::task::AbortOnDropHandle;
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
-use crate::adapter::Storage;
+use crate::adapter::{Storage, WhenFull};
 use crate::cache::Cache;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
@@ -28,9 +28,11 @@ use crate::sync_bus::{Origin, SyncBus};
 
 mod clock;
 pub mod coherence;
+mod direct;
 mod events;
 pub mod flight;
 mod health;
+mod hit;
 pub mod outbox;
 mod read;
 pub mod turns;
@@ -41,6 +43,7 @@ pub use clock::Moment;
 use coherence::Coherence;
 use flight::Flights;
 use health::Health;
+pub use hit::{Lent, View};
 use outbox::Outbox;
 use turns::Turns;
 
@@ -126,6 +129,9 @@ pub struct Figures {
     pub limit_bytes: u64,
     /// Entries evicted to make room.
     pub evicted: u64,
+    /// Whether a key that was written may be gone to make room for others. What is evicted from
+    /// a cache is still in its storage.
+    pub when_full: WhenFull,
     /// Seconds since the start.
     pub uptime_seconds: u64,
     /// The storage's kind.
@@ -241,7 +247,8 @@ impl Engine {
 
     /// Figures for INFO.
     pub fn figures(&self) -> Figures {
-        let usage = self.cache.usage();
+        let (usage, when_full) =
+            self.view().usage_now().unwrap_or_else(|| (self.cache.usage(), WhenFull::Refuse));
         let (hits, misses) = self.metrics.hits_and_misses();
         Figures {
             hits,
@@ -250,6 +257,7 @@ impl Engine {
             bytes: usage.bytes as u64,
             limit_bytes: self.cache_limit.load(Ordering::Relaxed),
             evicted: usage.evicted,
+            when_full,
             uptime_seconds: self.clock.millis() / 1000,
             storage: self.storage.load().kind(),
             bus: self.bus.load().kind(),

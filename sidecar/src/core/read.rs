@@ -18,6 +18,9 @@ impl Engine {
 
     /// The values of `keys`, in their order, from memory or from the storage.
     pub async fn read(self: &Arc<Self>, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        if let Some(values) = self.view().read_many_now(keys) {
+            return values.into_iter().collect();
+        }
         let table = self.table.load_full();
         let now = self.now();
         let mut values: Vec<Option<Value>> =
@@ -39,12 +42,18 @@ impl Engine {
 
     /// A page of keys, from the storage.
     pub async fn scan(&self, cursor: u64, pattern: Option<&[u8]>, count: usize) -> Result<Page> {
+        if let Some(page) = self.view().scan_now(cursor, pattern, None, count) {
+            return Ok(page);
+        }
         let storage = self.storage();
         self.health.call("scan", || storage.scan(cursor, pattern, count)).await
     }
 
     /// How many keys the storage has.
     pub async fn count(&self) -> Result<u64> {
+        if let Some(count) = self.view().count_now() {
+            return Ok(count);
+        }
         let storage = self.storage();
         self.health.call("count", || storage.count()).await
     }

@@ -9,6 +9,7 @@
 pub mod clients;
 pub mod command;
 mod connection;
+mod decimal;
 mod event_loop;
 pub mod host;
 mod inline;

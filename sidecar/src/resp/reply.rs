@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes};
 
-use super::number::Digits;
+use super::number::{Digits, format_f64};
 
 /// The protocol that a connection speaks, chosen with HELLO.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,9 +75,18 @@ impl Reply {
         Self::Bulk(Bytes::from_static(text.as_bytes()))
     }
 
-    /// A string that is copied from somewhere else.
-    pub fn copied(text: impl AsRef<[u8]>) -> Self {
-        Self::Bulk(Bytes::copy_from_slice(text.as_ref()))
+    /// A copy of a string.
+    pub fn bulk(data: &[u8]) -> Self {
+        Self::Bulk(Bytes::copy_from_slice(data))
+    }
+
+    /// Pairs that are not a map: in RESP3 a list of lists of two, in RESP2 one list of both by
+    /// turns.
+    pub fn pairs(protocol: Protocol, pairs: impl Iterator<Item = (Self, Self)>) -> Self {
+        Self::Array(match protocol {
+            Protocol::Resp2 => pairs.flat_map(|(one, other)| [one, other]).collect(),
+            Protocol::Resp3 => pairs.map(|(one, other)| Self::Array(vec![one, other])).collect(),
+        })
     }
 
     /// A string or none.
@@ -113,8 +122,8 @@ impl Reply {
             Self::Array(items) => put_items(out, b'*', items, protocol),
             Self::Set(items) => put_items(out, if resp3 { b'~' } else { b'*' }, items, protocol),
             Self::Push(items) => put_items(out, if resp3 { b'>' } else { b'*' }, items, protocol),
-            Self::Double(number) if resp3 => put_line(out, b',', double(*number).as_bytes()),
-            Self::Double(number) => put_bulk(out, double(*number).as_bytes()),
+            Self::Double(number) if resp3 => put_line(out, b',', format_f64(*number).as_bytes()),
+            Self::Double(number) => put_bulk(out, format_f64(*number).as_bytes()),
             Self::Boolean(truth) if resp3 => {
                 out.put_slice(if *truth { b"#t\r\n" } else { b"#f\r\n" });
             }
@@ -171,16 +180,6 @@ fn put_head(out: &mut Vec<u8>, kind: u8, number: i64) {
     out.put_u8(kind);
     out.put_slice(digits.as_bytes());
     out.put_slice(b"\r\n");
-}
-
-fn double(number: f64) -> Cow<'static, str> {
-    if number.is_nan() {
-        Cow::Borrowed("nan")
-    } else if number.is_infinite() {
-        Cow::Borrowed(if number > 0.0 { "inf" } else { "-inf" })
-    } else {
-        Cow::Owned(number.to_string())
-    }
 }
 
 #[cfg(test)]

@@ -377,7 +377,6 @@ async fn what_is_unknown_is_refused_in_the_words_of_redis() {
             "foo a b    -> ERR unknown command 'foo', with args beginning with: 'a' 'b'
              MULTI      -> ERR unknown command 'MULTI', with args beginning with:
              SUBSCRIBE c -> ERR unknown command 'SUBSCRIBE', with args beginning with: 'c'
-             HGET k f   -> ERR unknown command 'HGET', with args beginning with: 'k' 'f'
              GET        -> ERR wrong number of arguments for 'get' command
              GET a b    -> ERR wrong number of arguments for 'get' command
              MSET a     -> ERR wrong number of arguments for 'mset' command

@@ -13,6 +13,8 @@ use crate::client::{Client, command};
 use crate::pod::{Pod, memory};
 use crate::servers::redis::Redis;
 
+mod types;
+
 type Words = Vec<Vec<u8>>;
 
 const KEYS: [&str; 6] = ["a", "b", "c", "{d}", "key with blank", ""];
@@ -177,6 +179,7 @@ fn agree(name: &[u8], warp: &[u8], redis: &[u8]) -> bool {
             (Some(warp), Some(redis)) if warp > 0 => warp.abs_diff(redis) <= tolerance,
             _ => false,
         }
+        || types::agree(name, warp, redis)
 }
 
 async fn compare(warp: &mut Client, redis: &mut Client, commands: &[Words]) {

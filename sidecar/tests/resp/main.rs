@@ -10,6 +10,7 @@ mod differential;
 mod libraries;
 mod passthrough;
 mod pod;
+mod types;
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/doubles.rs"]

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use warp_crds::manifest;
 use warp_crds::policy::Mode;
-use warp_sidecar::adapter::{MemoryAdapter, Storage, unix_millis};
+use warp_sidecar::adapter::{MemoryAdapter, Storage, WhenFull, unix_millis};
 use warp_sidecar::core::{Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
@@ -70,5 +70,5 @@ impl Pod {
 }
 
 pub fn memory() -> Arc<dyn Storage> {
-    Arc::new(MemoryAdapter::new(256 << 20, unix_millis))
+    Arc::new(MemoryAdapter::new(256 << 20, WhenFull::Refuse, unix_millis))
 }

@@ -24,7 +24,9 @@ use eviction::Eviction;
 use table::{Position, Spot, Table};
 
 pub use hash::{Hash, Hasher};
-pub use payload::{Found, Meta, NoObject, Origin, Owned, Payload, View, Weigh, canonical_integer};
+pub use payload::{
+    Found, Meta, NoObject, Origin, Owned, Payload, Text, View, Weigh, canonical_integer,
+};
 
 /// What happens when the limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -62,6 +62,27 @@ pub enum View<'a, O> {
     Object(&'a O),
 }
 
+/// A string as it is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// Its bytes.
+    Bytes(&'a [u8]),
+    /// The integer of which it is the canonical text.
+    Integer(i64),
+}
+
+impl<'a, O> View<'a, O> {
+    /// The string, if it is one.
+    #[inline]
+    pub fn text(self) -> Option<Text<'a>> {
+        match self {
+            Self::Bytes(text) => Some(Text::Bytes(text)),
+            Self::Integer(integer) => Some(Text::Integer(integer)),
+            Self::Object(_) => None,
+        }
+    }
+}
+
 impl<O> Clone for View<'_, O> {
     fn clone(&self) -> Self {
         *self

@@ -95,13 +95,13 @@ fn auth(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 fn ping(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     match &call.arguments[1..] {
         [] => Ok(Outcome::Reply(Reply::Simple(Cow::Borrowed("PONG")))),
-        [text] => Ok(Outcome::Reply(Reply::copied(text))),
+        [text] => Ok(Outcome::Reply(Reply::bulk(text))),
         _ => Err(wrong_number("ping")),
     }
 }
 
 fn echo(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(Outcome::Reply(Reply::copied(call.arguments[1])))
+    Ok(Outcome::Reply(Reply::bulk(call.arguments[1])))
 }
 
 fn select(call: &mut Call<'_>) -> Result<Outcome, Reply> {

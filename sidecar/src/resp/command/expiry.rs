@@ -7,7 +7,7 @@ use futures::FutureExt as _;
 
 use super::arguments::{TimeForm, integer, invalid_expire_time, is};
 use super::{Call, Command, ONE_KEY, Outcome, failure, kept};
-use crate::adapter::{Applied, ExpireCondition, Mutation, UnixMillis, Value};
+use crate::adapter::{Applied, ExpireCondition, Mutation, UnixMillis};
 use crate::resp::reply::Reply;
 
 const WRITE: &[&str] = &["write", "fast"];
@@ -56,6 +56,13 @@ fn expire_at(call: &mut Call<'_>, form: TimeForm, name: &str) -> Result<Outcome,
     }
     if call.is_redis() {
         return Ok(Outcome::Relay);
+    }
+    let at_once = call.view.on_keyspace(|keyspace| match keyspace.expires_at(key).flatten() {
+        Some(_) => keyspace.apply(key, &mutation).map(answer),
+        None => Ok(Reply::Integer(0)),
+    });
+    if let Some(result) = at_once {
+        return Ok(Outcome::Reply(result.unwrap_or_else(|error| failure(&error))));
     }
     let (engine, key) = (Arc::clone(call.engine), kept(key));
     Ok(Outcome::Write(
@@ -143,9 +150,14 @@ fn answer_expiry(
     call: &Call<'_>,
     answer: impl FnOnce(UnixMillis) -> u64 + Send + 'static,
 ) -> Outcome {
-    call.read_any_type(call.arguments[1], |value| match value {
+    let key = call.arguments[1];
+    let answer = |expires_at: Option<Option<UnixMillis>>| match expires_at {
         None => Reply::Integer(-2),
-        Some(Value { expires_at: None, .. }) => Reply::Integer(-1),
-        Some(Value { expires_at: Some(at), .. }) => Reply::count(answer(at)),
-    })
+        Some(None) => Reply::Integer(-1),
+        Some(Some(at)) => Reply::count(answer(at)),
+    };
+    if let Some(expires_at) = call.view.on_keyspace(|keyspace| keyspace.expires_at(key)) {
+        return Outcome::Reply(answer(expires_at));
+    }
+    call.read_any_type(key, |value| answer(value.map(|value| value.expires_at)))
 }

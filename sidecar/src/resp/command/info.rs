@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::Call;
 use super::arguments::is;
 use super::connection::REDIS_VERSION;
+use crate::adapter::WhenFull;
 
 /// A part of INFO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
                 ("used_memory_rss_human", human(resident)),
                 ("maxmemory", figures.limit_bytes.to_string()),
                 ("maxmemory_human", human(figures.limit_bytes)),
-                ("maxmemory_policy", same("noeviction")),
+                ("maxmemory_policy", same(eviction_policy(figures.when_full))),
             ]
         }
         Section::Persistence => vec![
@@ -125,14 +126,21 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("rdb_bgsave_in_progress", same("0")),
             ("aof_enabled", same("0")),
         ],
-        Section::Stats => vec![
-            ("total_connections_received", clients.admitted().to_string()),
-            ("total_commands_processed", clients.commands().to_string()),
-            ("rejected_connections", clients.refused().to_string()),
-            ("evicted_keys", same("0")),
-            ("keyspace_hits", figures.hits.to_string()),
-            ("keyspace_misses", figures.misses.to_string()),
-        ],
+        Section::Stats => {
+            // What leaves a cache is no key that is gone.
+            let evicted = match figures.when_full {
+                WhenFull::Evict => figures.evicted,
+                WhenFull::Refuse => 0,
+            };
+            vec![
+                ("total_connections_received", clients.admitted().to_string()),
+                ("total_commands_processed", clients.commands().to_string()),
+                ("rejected_connections", clients.refused().to_string()),
+                ("evicted_keys", evicted.to_string()),
+                ("keyspace_hits", figures.hits.to_string()),
+                ("keyspace_misses", figures.misses.to_string()),
+            ]
+        }
         Section::Replication => vec![
             ("role", same("master")),
             ("connected_slaves", same("0")),
@@ -157,6 +165,14 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("cache_bytes", figures.bytes.to_string()),
             ("cache_limit_bytes", figures.limit_bytes.to_string()),
         ],
+    }
+}
+
+/// The name of Redis' policy that is nearest.
+pub(super) fn eviction_policy(when_full: WhenFull) -> &'static str {
+    match when_full {
+        WhenFull::Refuse => "noeviction",
+        WhenFull::Evict => "allkeys-lfu",
     }
 }
 

@@ -8,7 +8,8 @@ use warp_crds::pattern::glob_match;
 use super::arguments::{SYNTAX_ERROR, is};
 use super::client::help_text;
 use super::table::{COMMANDS, Entry, find};
-use super::{Call, Command, Keys, NO_KEYS, Outcome};
+use super::{Call, Command, Keys, NO_KEYS, Outcome, sort};
+use crate::resp::number::parse_u64;
 use crate::resp::reply::Reply;
 
 const PLAIN: &[&str] = &["loading", "stale"];
@@ -128,6 +129,11 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
     }
     match group {
         "string" => categories.push("@string"),
+        "bitmap" => categories.push("@bitmap"),
+        "hash" => categories.push("@hash"),
+        "list" => categories.push("@list"),
+        "set" => categories.push("@set"),
+        "sorted-set" => categories.push("@sortedset"),
         "connection" => categories.push("@connection"),
         _ => {}
     }
@@ -136,12 +142,8 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
 }
 
 fn key_specifications(command: &Command) -> Vec<Reply> {
-    let keys = command.keys;
-    if keys == NO_KEYS {
-        return Vec::new();
-    }
+    let Keys { first, last, step, numbered } = command.keys;
     let access = if command.flags.contains(&"write") { ["RW", "update"] } else { ["RO", "access"] };
-    let flags = access.map(|flag| Reply::Simple(Cow::Borrowed(flag)));
     let number =
         |name: &'static str, number: i32| (Reply::text(name), Reply::Integer(number.into()));
     let of_type = |name: &'static str, specification: Vec<(Reply, Reply)>| {
@@ -150,19 +152,26 @@ fn key_specifications(command: &Command) -> Vec<Reply> {
             (Reply::text("spec"), Reply::Map(specification)),
         ])
     };
-    // Counted from the first key.
-    let last = if keys.last < 0 { keys.last } else { keys.last - keys.first };
-    vec![Reply::Map(vec![
-        (Reply::text("flags"), Reply::Set(flags.into())),
-        (Reply::text("begin_search"), of_type("index", vec![number("index", keys.first)])),
-        (
-            Reply::text("find_keys"),
-            of_type(
-                "range",
-                vec![number("lastkey", last), number("keystep", keys.step), number("limit", 0)],
-            ),
-        ),
-    ])]
+    let specification = |begin: i32, find: Reply| {
+        let flags = access.map(|flag| Reply::Simple(Cow::Borrowed(flag)));
+        Reply::Map(vec![
+            (Reply::text("flags"), Reply::Set(flags.into())),
+            (Reply::text("begin_search"), of_type("index", vec![number("index", begin)])),
+            (Reply::text("find_keys"), find),
+        ])
+    };
+    let mut specifications = Vec::new();
+    if first > 0 {
+        // Counted from the first key.
+        let last = if last < 0 { last } else { last - first };
+        let range = vec![number("lastkey", last), number("keystep", step), number("limit", 0)];
+        specifications.push(specification(first, of_type("range", range)));
+    }
+    if numbered > 0 {
+        let counted = vec![number("keynumidx", 0), number("firstkey", 1), number("keystep", 1)];
+        specifications.push(specification(numbered, of_type("keynum", counted)));
+    }
+    specifications
 }
 
 fn docs(call: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -230,18 +239,30 @@ fn getkeys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         if !command.takes(arguments.len()) {
             return Err(Reply::err("Invalid number of arguments specified for command"));
         }
-        Ok(Reply::Array(keys_of(command, arguments).map(Reply::copied).collect()))
+        let stored = sort::stored(command, arguments);
+        let keys = keys_of(command, arguments).chain(stored);
+        Ok(Reply::Array(keys.map(Reply::bulk).collect()))
     })
 }
 
 /// The keys among the arguments of `command`.
-fn keys_of<'a>(command: &Command, arguments: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [u8]> {
+pub(super) fn keys_of<'a>(
+    command: &Command,
+    arguments: &'a [&'a [u8]],
+) -> impl Iterator<Item = &'a [u8]> {
     let place = |at: i32| usize::try_from(at).unwrap_or_default();
-    let Keys { first, last, step } = command.keys;
+    let Keys { first, last, step, numbered } = command.keys;
     let end =
         if last < 0 { (arguments.len() + 1).saturating_sub(place(-last)) } else { place(last) + 1 };
-    let keys = arguments.get(place(first)..end.min(arguments.len())).unwrap_or_default();
-    keys.iter().copied().step_by(place(step).max(1))
+    let end = if first == 0 { 0 } else { end.min(arguments.len()) };
+    let keys = arguments.get(place(first)..end).unwrap_or_default();
+    let count = arguments.get(place(numbered)).filter(|_| numbered > 0);
+    let count = count.and_then(|count| parse_u64(count)).unwrap_or_default();
+    let counted = arguments.iter().copied().skip(place(numbered) + 1);
+    keys.iter()
+        .copied()
+        .step_by(place(step).max(1))
+        .chain(counted.take(usize::try_from(count).unwrap_or(usize::MAX)))
 }
 
 #[cfg(test)]
@@ -260,6 +281,14 @@ mod tests {
         assert_eq!(keys(&["set", "a", "b", "EX", "1"]), ["a"]);
         assert_eq!(keys(&["del", "a", "b", "c"]), ["a", "b", "c"]);
         assert_eq!(keys(&["mset", "a", "1", "b", "2"]), ["a", "b"]);
+        assert_eq!(
+            keys(&["zunionstore", "to", "2", "a", "b", "WEIGHTS", "1", "2"]),
+            ["to", "a", "b"]
+        );
+        assert_eq!(keys(&["sintercard", "9", "a", "b"]), ["a", "b"]);
+        assert_eq!(keys(&["sintercard", "x", "a"]), [""; 0]);
+        assert_eq!(keys(&["object", "encoding", "a"]), [""; 0]);
+        assert_eq!(keys(&["ping"]), [""; 0]);
     }
 
     #[test]

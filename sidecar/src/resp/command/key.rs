@@ -8,6 +8,7 @@ use futures::FutureExt as _;
 
 use super::arguments::{SYNTAX_ERROR, is};
 use super::{ALL_KEYS, Call, Command, NO_KEYS, ONE_KEY, Outcome, failure, kept};
+use crate::adapter::memory::collection::Kind;
 use crate::resp::reply::Reply;
 
 const READ: &[&str] = &["readonly", "fast"];
@@ -26,6 +27,9 @@ pub(super) const FAMILY: &[Command] = &[
 ];
 
 fn delete(call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    if let Some(deleted) = call.view.delete_now(&call.arguments[1..]) {
+        return Ok(Outcome::Reply(Reply::count(deleted)));
+    }
     let keys: Vec<Bytes> = call.arguments[1..].iter().map(|key| kept(key)).collect();
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Write(
@@ -42,6 +46,11 @@ fn delete(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 /// How many of the keys are there; one that is named twice counts twice.
 fn exists(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let keys = &call.arguments[1..];
+    let there =
+        call.view.on_keyspace(|keyspace| keys.iter().filter(|key| keyspace.contains(key)).count());
+    if let Some(there) = there {
+        return Ok(Outcome::Reply(Reply::count(there as u64)));
+    }
     if keys.iter().all(|key| call.cached(key).is_some()) {
         return Ok(Outcome::Reply(Reply::count(keys.len() as u64)));
     }
@@ -52,7 +61,12 @@ fn exists(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 }
 
 fn type_of(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(call.read_any_type(call.arguments[1], |value| {
+    let key = call.arguments[1];
+    if let Some(kind) = call.view.on_keyspace(|keyspace| keyspace.kind(key)) {
+        let name = kind.map_or("none", Kind::name);
+        return Ok(Outcome::Reply(Reply::Simple(Cow::Borrowed(name))));
+    }
+    Ok(call.read_any_type(key, |value| {
         Reply::Simple(Cow::Borrowed(if value.is_some() { "string" } else { "none" }))
     }))
 }
@@ -64,6 +78,9 @@ fn flush(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         [] => {}
         [way] if is(way, "ASYNC") || is(way, "SYNC") => {}
         _ => return Err(SYNTAX_ERROR),
+    }
+    if let Some(()) = call.view.flush_now() {
+        return Ok(Outcome::Reply(Reply::OK));
     }
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Write(

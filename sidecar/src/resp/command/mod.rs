@@ -13,21 +13,34 @@ use futures::FutureExt as _;
 use futures::future::BoxFuture;
 
 use super::host::Host;
-use super::reply::Reply;
+use super::number::Digits;
+use super::reply::{self, Reply};
 use super::session::Session;
+use crate::adapter::memory::{Keyspace, Refusal};
 use crate::adapter::{Applied, Key, Mutation, StorageError, UnixMillis, Value};
-use crate::core::{Engine, Moment};
+use crate::cache::store::{Hash, Text};
+use crate::core::{Engine, Lent, Moment, View};
 
 mod arguments;
+mod bitmap;
 mod client;
 mod connection;
 mod expiry;
+mod hash;
 mod info;
 mod introspection;
 mod key;
+mod keyspace;
+mod list;
+mod object;
+mod pick;
 mod scan;
 mod server;
+mod set;
+mod sort;
+mod sorted_set;
 mod string;
+mod string_in_memory;
 mod table;
 
 pub use table::{COMMANDS, Entry, find};
@@ -47,10 +60,22 @@ pub struct Command {
     pub since: &'static str,
     /// What it does.
     pub summary: &'static str,
+    /// Over which storages Warp runs it.
+    pub reach: Reach,
     /// Runs it.
     pub run: Run,
     /// Its subcommands.
     pub subcommands: &'static [Command],
+}
+
+/// Over which storages Warp runs a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Any: the core has a meaning for it.
+    AnyStorage,
+    /// The sidecar's memory, which has the types of Redis. Over a Redis it is a command that Warp
+    /// doesn't know, and passes through; a table of strings can't do it.
+    Memory,
 }
 
 /// Which arguments are keys: from the first to the last (negative counts from the end), each
@@ -60,6 +85,8 @@ pub struct Keys {
     first: i32,
     last: i32,
     step: i32,
+    /// The argument that says how many keys follow it; 0 is none.
+    numbered: i32,
 }
 
 /// A function that runs a command. The error is its reply too, so that `?` ends it.
@@ -95,6 +122,10 @@ pub struct Call<'a> {
     pub session: &'a mut Session,
     /// The server that it came to.
     pub host: &'a Host,
+    /// What it goes by.
+    pub view: &'a View,
+    /// The hash of its first key, if the first argument is one.
+    pub hash: Option<Hash>,
     /// When it is executed, which is after it was read.
     pub now: Moment,
     /// Where replies are written.
@@ -102,13 +133,21 @@ pub struct Call<'a> {
 }
 
 /// No argument is a key.
-const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0 };
+const NO_KEYS: Keys = Keys { first: 0, last: 0, step: 0, numbered: 0 };
 /// The first argument is a key.
-const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1 };
+const ONE_KEY: Keys = Keys { first: 1, last: 1, step: 1, numbered: 0 };
+/// The first two arguments are keys.
+const TWO_KEYS: Keys = Keys { first: 1, last: 2, step: 1, numbered: 0 };
 /// All arguments are keys.
-const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1 };
+const ALL_KEYS: Keys = Keys { first: 1, last: -1, step: 1, numbered: 0 };
+/// All arguments but the first are keys.
+const KEYS_FROM_SECOND: Keys = Keys { first: 2, last: -1, step: 1, numbered: 0 };
 /// Keys and values by turns.
-const KEYS_AND_VALUES: Keys = Keys { first: 1, last: -1, step: 2 };
+const KEYS_AND_VALUES: Keys = Keys { first: 1, last: -1, step: 2, numbered: 0 };
+/// The first argument says how many keys follow.
+const NUMBERED_KEYS: Keys = Keys { numbered: 1, ..NO_KEYS };
+/// The first argument is a key, the second says how many more follow.
+const KEY_AND_NUMBERED_KEYS: Keys = Keys { numbered: 2, ..ONE_KEY };
 
 impl Command {
     const fn new(
@@ -120,11 +159,31 @@ impl Command {
         summary: &'static str,
         run: Run,
     ) -> Self {
-        Self { name, arity, flags, keys, since, summary, run, subcommands: &[] }
+        let reach = Reach::AnyStorage;
+        Self { name, arity, flags, keys, since, summary, reach, run, subcommands: &[] }
+    }
+
+    /// One that [`Reach::Memory`] holds for.
+    const fn in_memory(
+        name: &'static str,
+        arity: i32,
+        flags: &'static [&'static str],
+        keys: Keys,
+        since: &'static str,
+        summary: &'static str,
+        run: Run,
+    ) -> Self {
+        let command = Self::new(name, arity, flags, keys, since, summary, run);
+        Self { reach: Reach::Memory, ..command }
     }
 
     const fn with_subcommands(self, subcommands: &'static [Command]) -> Self {
         Self { subcommands, ..self }
+    }
+
+    /// Whether its first argument is a key.
+    pub(super) const fn first_argument_is_key(&self) -> bool {
+        self.keys.first == 1
     }
 
     fn takes(&self, arguments: usize) -> bool {
@@ -154,6 +213,7 @@ impl fmt::Debug for Outcome {
 /// Runs the command that `call` names, which `entry` is the table's entry of, if it has one.
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
+        Some(entry) if entry.command.reach == Reach::Memory && call.is_redis() => Outcome::Relay,
         Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
         None if call.is_redis() && !is_for_replicas(call.arguments[0]) => Outcome::Relay,
         None => Outcome::Reply(unknown_command(call.arguments)),
@@ -177,6 +237,9 @@ fn run(command: &Command, call: &mut Call<'_>) -> Result<Outcome, Reply> {
     if !command.takes(call.arguments.len()) {
         return Err(wrong_number(command.name));
     }
+    if command.reach == Reach::Memory {
+        call.admit(command)?;
+    }
     call.session.last_command = Some(command.name);
     (command.run)(call)
 }
@@ -186,9 +249,13 @@ fn is_for_replicas(name: &[u8]) -> bool {
     ["SYNC", "PSYNC", "REPLCONF"].iter().any(|own| own.as_bytes().eq_ignore_ascii_case(name))
 }
 
-/// Whether only a Redis behind Warp may know a command of that name.
-pub(super) fn is_unknown_to_warp(name: &[u8]) -> bool {
-    find(name).is_none() && !is_for_replicas(name) && !is_http(name)
+/// Whether a command of that name is for a Redis behind Warp, if there is one, whatever else it
+/// says.
+pub(super) fn is_for_redis(name: &[u8]) -> bool {
+    match find(name) {
+        Some(entry) => entry.command.reach == Reach::Memory,
+        None => !is_for_replicas(name) && !is_http(name),
+    }
 }
 
 /// A request of HTTP, which a web page may have a browser send to the port: Redis closes such a
@@ -222,6 +289,9 @@ fn wrong_number(name: &str) -> Reply {
     Reply::err(&format!("wrong number of arguments for '{name}' command"))
 }
 
+/// About what an element takes in a collection besides its bytes.
+const ELEMENT_OVERHEAD: usize = 64;
+
 /// The storage's refusal, or what became of the command when there was no answer.
 pub(super) fn failure(error: &StorageError) -> Reply {
     Reply::Error(Cow::Owned(match error {
@@ -234,6 +304,12 @@ pub(super) fn failure(error: &StorageError) -> Reply {
              {cause}"
         ),
     }))
+}
+
+impl From<Refusal> for Reply {
+    fn from(refusal: Refusal) -> Self {
+        failure(&refusal.into())
+    }
 }
 
 /// An argument that outlives its command.
@@ -257,7 +333,46 @@ async fn read_alive(
 impl Call<'_> {
     /// Whether the storage is a Redis, which knows more commands and more types than Warp.
     fn is_redis(&self) -> bool {
-        self.engine.storage().as_redis().is_some()
+        self.view.is_redis()
+    }
+
+    /// Whether the storage can do a command with [`Reach::Memory`], and has room for what it says.
+    fn admit(&self, command: &Command) -> Result<(), Reply> {
+        let room = |keyspace: &mut Keyspace| {
+            if command.flags.contains(&"denyoom") {
+                let each = |argument: &&[u8]| argument.len() + ELEMENT_OVERHEAD;
+                keyspace.make_room(self.arguments.iter().map(each).sum())
+            } else {
+                Ok(())
+            }
+        };
+        match self.view.on_keyspace(room) {
+            Some(room) => Ok(room?),
+            None => Err(self.holds_strings_only(command)),
+        }
+    }
+
+    fn holds_strings_only(&self, command: &Command) -> Reply {
+        let key = introspection::keys_of(command, self.arguments).next();
+        let class = self.view.class_of(key.map_or(&[], |key| key));
+        let name = command.name.replace('|', " ").to_ascii_uppercase();
+        Reply::err(&format!(
+            "class '{class}' keeps its keys as rows of a SQL table (storage {}), which hold \
+             strings only: {name} needs storage memory or redis",
+            self.view.storage().kind(),
+        ))
+    }
+
+    /// Answers from the keys of the memory storage, which nobody else touches meanwhile.
+    fn on_keyspace(
+        &self,
+        work: impl FnOnce(&mut Keyspace) -> Result<Reply, Reply>,
+    ) -> Result<Outcome, Reply> {
+        match self.view.on_keyspace(work) {
+            Some(reply) => reply.map(Outcome::Reply),
+            // The storage was exchanged since the command was admitted.
+            None => Ok(Outcome::Relay),
+        }
     }
 
     fn now(&self) -> UnixMillis {
@@ -269,12 +384,43 @@ impl Call<'_> {
         self.engine.cached(key, self.now)
     }
 
+    /// Writes the string under the first argument as the reply, without a copy of it, if memory
+    /// has it or is where it would be.
+    #[inline]
+    fn write_string(&mut self) -> Option<Outcome> {
+        let key = self.arguments[1];
+        let hash = self.hash.unwrap_or_else(|| self.engine.hash(key));
+        let out = &mut *self.out;
+        let write = |text: Text<'_>| match text {
+            Text::Bytes(text) => reply::put_bulk(out, text),
+            Text::Integer(number) => reply::put_bulk(out, Digits::of(number).as_bytes()),
+        };
+        match self.engine.lend(self.view, (hash, key), self.now, write) {
+            Lent::Hit(()) => Some(Outcome::Written),
+            Lent::Absent => Some(Outcome::Reply(Reply::Null)),
+            Lent::Refused(error) => Some(Outcome::Reply(failure(&error))),
+            Lent::Ask => None,
+        }
+    }
+
+    /// Puts a string under the first argument, whatever is there, where memory is the storage.
+    #[inline]
+    fn put_string(&self, text: &[u8], expires_at: Option<UnixMillis>) -> Option<Outcome> {
+        let key = self.arguments[1];
+        let hash = self.hash.unwrap_or_else(|| self.engine.hash(key));
+        let put = self.engine.put_now(self.view, (hash, key), self.now, text, expires_at)?;
+        Some(Outcome::Reply(put.map_or_else(|error| failure(&error), |()| Reply::OK)))
+    }
+
     /// Answers from the value of `key`.
     fn read(
         &self,
         key: &[u8],
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
+        if let Some(result) = self.view.read_now(key) {
+            return Outcome::Reply(result.map_or_else(|error| failure(&error), answer));
+        }
         if let Some(value) = self.cached(key) {
             return Outcome::Reply(answer(Some(value)));
         }
@@ -321,6 +467,9 @@ impl Call<'_> {
         mutation: Mutation,
         answer: impl FnOnce(Applied) -> Reply + Send + 'static,
     ) -> Outcome {
+        if let Some(result) = self.view.write_now(key, &mutation) {
+            return Outcome::Reply(result.map_or_else(|error| failure(&error), answer));
+        }
         let key = kept(key);
         let engine = Arc::clone(self.engine);
         Outcome::Write(

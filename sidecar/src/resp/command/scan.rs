@@ -46,6 +46,11 @@ fn scan(call: &mut Call<'_>) -> Result<Outcome, Reply> {
             _ => return Err(SYNTAX_ERROR),
         }
     }
+    let named = only_type.map(|name| String::from_utf8_lossy(name));
+    let found = call.view.scan_now(cursor, pattern.as_deref(), named.as_deref(), count);
+    if let Some(found) = found {
+        return Ok(Outcome::Reply(page(found.cursor, found.keys)));
+    }
     match only_type {
         Some(_) if call.is_redis() => return Ok(Outcome::Relay),
         Some(name) if !is(name, "STRING") => return Ok(Outcome::Reply(page(0, Vec::new()))),
@@ -70,6 +75,10 @@ fn page(cursor: u64, keys: Vec<Bytes>) -> Reply {
 
 fn keys(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let pattern = kept(call.arguments[1]);
+    if let Some(found) = call.view.scan_now(0, Some(&pattern), None, usize::MAX) {
+        let keys = found.keys.into_iter().map(Reply::Bulk);
+        return Ok(Outcome::Reply(Reply::Array(keys.collect())));
+    }
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Read(async move { all_keys(&engine, &pattern).await }.boxed()))
 }
@@ -92,6 +101,9 @@ async fn all_keys(engine: &Engine, pattern: &[u8]) -> Reply {
 }
 
 fn dbsize(call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    if let Some(count) = call.view.count_now() {
+        return Ok(Outcome::Reply(Reply::count(count)));
+    }
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Read(
         async move {

@@ -73,7 +73,7 @@ fn parameters(call: &Call<'_>) -> Vec<(&'static str, String)> {
         ("databases", text("1")),
         ("maxclients", call.host.clients.limit().to_string()),
         ("maxmemory", call.engine.figures().limit_bytes.to_string()),
-        ("maxmemory-policy", text("noeviction")),
+        ("maxmemory-policy", text(info::eviction_policy(call.engine.figures().when_full))),
         ("notify-keyspace-events", text("")),
         ("port", call.host.port.to_string()),
         ("proto-max-bulk-len", call.host.bulk_limit.to_string()),

@@ -47,6 +47,9 @@ fn data_or_null(value: Option<Value>) -> Reply {
 }
 
 fn get(call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    if let Some(outcome) = call.write_string() {
+        return Ok(outcome);
+    }
     Ok(call.read(call.arguments[1], data_or_null))
 }
 
@@ -130,6 +133,15 @@ fn set(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         None if options.keep_expiry => SetExpiry::Keep,
         None => SetExpiry::Clear,
     };
+    let overwrites = options.condition == SetCondition::Always && !options.get;
+    let expires_at = match expiry {
+        SetExpiry::Clear if overwrites => Some(None),
+        SetExpiry::At(at) if overwrites && at > call.now() => Some(Some(at)),
+        _ => None,
+    };
+    if let Some(outcome) = expires_at.and_then(|at| call.put_string(call.arguments[2], at)) {
+        return Ok(outcome);
+    }
     let answer = move |applied: Applied| match applied {
         Applied { previous, .. } if options.get => Reply::bulk_or_null(previous),
         Applied { done: true, .. } => Reply::OK,
@@ -207,6 +219,11 @@ fn getex(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 
 fn mget(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let keys = &call.arguments[1..];
+    if let Some(values) = call.view.read_many_now(keys) {
+        // A key of another type counts as none.
+        let values = values.into_iter().map(|value| value.map_or(Reply::Null, data_or_null));
+        return Ok(Outcome::Reply(Reply::Array(values.collect())));
+    }
     let cached: Option<Vec<_>> = keys.iter().map(|key| call.cached(key)).collect();
     if let Some(values) = cached {
         let values = values.into_iter().map(|value| Reply::Bulk(value.data));
@@ -243,6 +260,10 @@ fn mset(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let (pairs, []) = call.arguments[1..].as_chunks::<2>() else {
         return Err(wrong_number("mset"));
     };
+    let borrowed: Vec<(&[u8], &[u8])> = pairs.iter().map(|[key, data]| (&**key, &**data)).collect();
+    if let Some(result) = call.view.write_many_now(&borrowed) {
+        return Ok(Outcome::Reply(result.map_or_else(|error| failure(&error), |()| Reply::OK)));
+    }
     let pairs: Vec<_> = pairs.iter().map(|[key, data]| (kept(key), kept(data))).collect();
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Write(

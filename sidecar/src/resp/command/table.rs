@@ -4,7 +4,10 @@ use std::sync::LazyLock;
 
 use hashbrown::HashMap;
 
-use super::{Command, client, connection, expiry, introspection, key, scan, server, string};
+use super::{
+    Command, bitmap, client, connection, expiry, hash, introspection, key, keyspace, list, object,
+    scan, server, set, sort, sorted_set, string, string_in_memory,
+};
 
 /// A command with its place in the table.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +22,18 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 8] = [
+    let families: [(&str, &'static [Command]); 17] = [
         ("string", string::FAMILY),
+        ("string", string_in_memory::FAMILY),
+        ("bitmap", bitmap::FAMILY),
+        ("hash", hash::FAMILY),
+        ("list", list::FAMILY),
+        ("set", set::FAMILY),
+        ("sorted-set", sorted_set::FAMILY),
         ("generic", key::FAMILY),
+        ("generic", keyspace::FAMILY),
+        ("generic", object::FAMILY),
+        ("generic", sort::FAMILY),
         ("generic", expiry::FAMILY),
         ("generic", scan::FAMILY),
         ("connection", connection::FAMILY),

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use smallvec::SmallVec;
 
-use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Slot, Turn};
+use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Prepared, Slot, Turn};
+use crate::cache::store::Hash;
 use crate::resp::command::{self, Call, Outcome};
 use crate::resp::relay::{self, Link, Relayed};
 use crate::resp::reply::{Protocol, Reply};
-use crate::resp::request::{MOST, ProtocolError};
+use crate::resp::request::{Batch, MOST, ProtocolError};
 use crate::resp::session::Replies;
 use crate::resp::subscription::{self, Subscription, is_subscribing};
 use crate::resp::transaction::{Route, Step};
@@ -24,17 +25,19 @@ impl Connection {
         let mut at = from;
         let mut executed = 0;
         let mut batch = std::mem::take(&mut turn.batch);
+        let mut prepared = std::mem::take(&mut turn.prepared);
         'input: while at < input.len() && !self.is_stuck(turn) {
             let result = self.parser.read(input, at, &mut batch);
+            self.prepare(&batch, input, turn, &mut prepared);
             for command in 0..batch.len() {
                 let arguments: Arguments<'_> = batch.arguments(command, input).collect();
-                if !self.extend_batch(&arguments) {
+                if !self.extend_batch(prepared[command], &arguments) {
                     self.start_held();
                     if self.is_blocked(turn.waiting()) {
                         self.parser.rewind();
                         break 'input;
                     }
-                    self.execute_one(&arguments, turn);
+                    self.execute_one(prepared[command], &arguments, turn);
                 }
                 executed += 1;
                 at = batch.end_of(command);
@@ -53,6 +56,7 @@ impl Connection {
             }
         }
         turn.batch = batch;
+        turn.prepared = prepared;
         self.start_held();
         self.waits_for_output |=
             at < input.len() && turn.waiting() >= self.common.settings.output_soft;
@@ -61,6 +65,25 @@ impl Connection {
             self.session.publish_last_command();
         }
         if self.closing { input.len() } else { at }
+    }
+
+    /// Finds the commands of a batch, and has the processor fetch what their keys need together,
+    /// so that it waits for memory once and not for each.
+    fn prepare(&self, batch: &Batch, input: &[u8], turn: &Turn, prepared: &mut Vec<Prepared>) {
+        let engine = &self.common.engine;
+        prepared.clear();
+        let mut hashes: SmallVec<[Hash; MOST]> = SmallVec::new();
+        for command in 0..batch.len() {
+            let mut arguments = batch.arguments(command, input);
+            let entry = arguments.next().and_then(command::find);
+            let is_key = entry.is_some_and(|entry| entry.command.first_argument_is_key());
+            let hash = arguments.next().filter(|_| is_key).map(|key| engine.hash(key));
+            hashes.extend(hash);
+            prepared.push(Prepared { entry, hash });
+        }
+        if hashes.len() > 1 {
+            engine.prefetch(&turn.view, &hashes);
+        }
     }
 
     /// Whether no command can be taken, not even one that goes to Redis with those before it.
@@ -84,7 +107,7 @@ impl Connection {
     }
 
     /// Adds the next command to those that wait to go to Redis, if it is sure to go there too.
-    fn extend_batch(&mut self, arguments: &[&[u8]]) -> bool {
+    fn extend_batch(&mut self, prepared: Prepared, arguments: &[&[u8]]) -> bool {
         let Some(Held::Relay(batch)) = &self.held else {
             return false;
         };
@@ -101,12 +124,12 @@ impl Connection {
         let goes_there = if transaction.is_open() {
             transaction.takes(name)
         } else {
-            Step::of(name) == Step::Other && command::is_unknown_to_warp(name)
+            Step::of(name) == Step::Other && command::is_for_redis(name)
         };
         if !goes_there || relay::may_wait(name) || is_subscribing(name) || is_monitor(name) {
             return false;
         }
-        self.common.metrics.count(command::find(name));
+        self.common.metrics.count(prepared.entry);
         let skipped = self.session.take_skip();
         let form = self.form(skipped);
         if let Some(Held::Relay(batch)) = &mut self.held {
@@ -125,9 +148,9 @@ impl Connection {
             || self.subscription.as_ref().is_some_and(|subscription| subscription.is_waiting())
     }
 
-    fn execute_one(&mut self, arguments: &[&[u8]], turn: &mut Turn) {
+    fn execute_one(&mut self, prepared: Prepared, arguments: &[&[u8]], turn: &mut Turn) {
         let name = arguments[0];
-        let entry = command::find(name);
+        let Prepared { entry, hash } = prepared;
         self.common.metrics.count(entry);
         let skipped = self.session.take_skip();
         if command::is_http(name) {
@@ -166,6 +189,8 @@ impl Connection {
                 engine: &self.common.engine,
                 session: &mut self.session,
                 host: &self.common.host,
+                view: &turn.view,
+                hash,
                 now: turn.now,
                 out: &mut turn.out,
             },

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::command::Work;
+use super::command::{Entry, Work};
 use super::event_loop::Address;
 use super::host::Host;
 use super::metrics::Metrics;
@@ -29,7 +29,8 @@ use super::session::Session;
 use super::settings::Settings;
 use super::subscription::Subscription;
 use crate::adapter::{RelayStream, StorageError};
-use crate::core::{Engine, Moment};
+use crate::cache::store::Hash;
+use crate::core::{Engine, Moment, View};
 
 mod execution;
 
@@ -74,19 +75,39 @@ const KEPT_BUFFER: usize = 4 * 1024;
 pub(super) struct Turn {
     /// When the turn executes, which is after it has read.
     pub(super) now: Moment,
+    /// What its commands go by.
+    pub(super) view: View,
     /// The replies of this turn, those of one connection behind those of another.
     pub(super) out: Vec<u8>,
     batch: Batch,
+    prepared: Vec<Prepared>,
     /// Where the replies of the connection whose turn it is begin.
     start: usize,
     /// How much of its earlier replies waits to be sent.
     unsent: usize,
 }
 
+/// A command of a batch, found before any of it is executed.
+#[derive(Clone, Copy, Debug)]
+struct Prepared {
+    entry: Option<&'static Entry>,
+    /// The hash of its first key, if the first argument is one.
+    hash: Option<Hash>,
+}
+
 impl Turn {
     /// The first turn.
-    pub(super) fn new(now: Moment) -> Self {
-        Self { now, out: Vec::new(), batch: Batch::default(), start: 0, unsent: 0 }
+    pub(super) fn new(engine: &Engine) -> Self {
+        let (now, view) = (engine.now(), engine.view());
+        Self {
+            now,
+            view,
+            out: Vec::new(),
+            batch: Batch::default(),
+            prepared: Vec::new(),
+            start: 0,
+            unsent: 0,
+        }
     }
 
     /// A connection's turn begins, of whose replies `unsent` bytes wait to be sent. Where its

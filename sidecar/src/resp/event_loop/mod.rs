@@ -89,7 +89,7 @@ struct Segment {
 impl EventLoop {
     /// A loop without listeners, among `loops`, the first of which is its own.
     pub(super) fn new(common: Arc<Common>) -> io::Result<Self> {
-        let now = common.engine.now();
+        let turn = Turn::new(&common.engine);
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mailbox = Arc::new(Mailbox::new()?);
         epoll::add(&epoll, mailbox.bell(), EventData::new_u64(BELL), EventFlags::IN)?;
@@ -103,7 +103,8 @@ impl EventLoop {
             resting: None,
             peers: Peers::default(),
             draining: false,
-            turn: Turn::new(now),
+            next_tick: turn.now.age + TICK,
+            turn,
             batch_io: BatchIo::new(),
             chunks: vec![0; batch_io::MOST * CHUNK],
             segments: Vec::new(),
@@ -111,7 +112,6 @@ impl EventLoop {
             again: Vec::new(),
             letters: Vec::new(),
             stalled: false,
-            next_tick: now.age + TICK,
         })
     }
 
@@ -170,6 +170,7 @@ impl EventLoop {
     /// One turn; whether there will be another.
     fn turn(&mut self, events: &[Event]) -> bool {
         self.turn.now = self.common.engine.now();
+        self.common.engine.refresh(&mut self.turn.view);
         for token in mem::take(&mut self.again) {
             self.serve(token, |connection, turn| {
                 connection.take_messages(turn)?;

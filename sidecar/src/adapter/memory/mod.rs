@@ -1,0 +1,152 @@
+//! The sidecar's own memory as the storage: gone with the pod, shared with nobody.
+//!
+//! One lock around a [`Keyspace`]: a call holds it for its own work and never waits, so that the
+//! core may answer from it at once, without a task.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use parking_lot::{Mutex, MutexGuard};
+use warp_crds::pattern::glob_match;
+
+pub mod collection;
+mod keyspace;
+
+pub use keyspace::{Keyspace, Refusal};
+
+use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
+use crate::cache::store::Hash;
+pub use crate::cache::store::WhenFull;
+
+/// Keys in memory, up to a number of bytes.
+#[derive(Debug)]
+pub struct MemoryAdapter {
+    clock: fn() -> UnixMillis,
+    keyspace: Mutex<Keyspace>,
+}
+
+impl MemoryAdapter {
+    /// Holds at most `limit_bytes`, overhead included; `when_full` says what then; `clock` says
+    /// when keys expire.
+    pub fn new(limit_bytes: usize, when_full: WhenFull, clock: fn() -> UnixMillis) -> Self {
+        Self { clock, keyspace: Mutex::new(Keyspace::new(limit_bytes, when_full)) }
+    }
+
+    /// The keys, for as long as the guard lives, at the time of the moment.
+    pub fn keyspace(&self) -> MutexGuard<'_, Keyspace> {
+        self.keyspace_at((self.clock)())
+    }
+
+    /// The same at a time that the caller knows.
+    #[inline]
+    pub fn keyspace_at(&self, now: UnixMillis) -> MutexGuard<'_, Keyspace> {
+        let mut keyspace = self.keyspace.lock();
+        keyspace.set_now(now);
+        keyspace
+    }
+
+    /// Has the processor fetch what looking up keys of these hashes will read.
+    #[inline]
+    pub fn prefetch(&self, hashes: &[Hash]) {
+        self.keyspace.lock().prefetch(hashes);
+    }
+
+    /// The string under `key`.
+    pub fn get_now(&self, key: &[u8]) -> Result<Option<Value>> {
+        Ok(self.keyspace().value(key)?)
+    }
+
+    /// Does `mutation` to `key`.
+    pub fn apply_now(&self, key: &[u8], mutation: &Mutation) -> Result<Applied> {
+        self.keyspace().apply(key, mutation)
+    }
+
+    /// Sets all of `pairs`, or none.
+    pub fn set_many_now<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(K, V)]) -> Result<()> {
+        Ok(self.keyspace().put_strings(pairs)?)
+    }
+
+    /// Deletes `keys`; how many there were.
+    pub fn delete_now<K: AsRef<[u8]>>(&self, keys: &[K]) -> u64 {
+        let mut keyspace = self.keyspace();
+        keys.iter().map(|key| u64::from(keyspace.remove(key.as_ref()))).sum()
+    }
+
+    /// A page of about `count` keys that match `pattern` and are of the type `kind`.
+    pub fn scan_now(
+        &self,
+        cursor: u64,
+        pattern: Option<&[u8]>,
+        kind: Option<&str>,
+        count: usize,
+    ) -> Page {
+        let mut keys = Vec::new();
+        let cursor = self.keyspace().scan(cursor, count, |key, found| {
+            let wanted = kind.is_none_or(|kind| found.name().eq_ignore_ascii_case(kind))
+                && pattern.is_none_or(|pattern| glob_match(pattern, key));
+            if wanted {
+                keys.push(Bytes::copy_from_slice(key));
+            }
+        });
+        Page { cursor, keys }
+    }
+
+    /// How many keys there are.
+    pub fn count_now(&self) -> u64 {
+        self.keyspace().count() as u64
+    }
+
+    /// Deletes every key.
+    pub fn flush_now(&self) {
+        // Dropped when the lock is free again.
+        let gone = self.keyspace().flush();
+        drop(gone);
+    }
+}
+
+#[async_trait]
+impl Storage for MemoryAdapter {
+    fn kind(&self) -> &'static str {
+        "memory"
+    }
+
+    async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
+        let mut keyspace = self.keyspace();
+        Ok(keys.iter().map(|key| keyspace.value(key)).collect::<std::result::Result<_, _>>()?)
+    }
+
+    async fn apply(&self, key: &Key, mutation: Mutation) -> Result<Applied> {
+        self.apply_now(key, &mutation)
+    }
+
+    async fn set_many(&self, pairs: &[(Key, Bytes)]) -> Result<()> {
+        self.set_many_now(pairs)
+    }
+
+    async fn delete(&self, keys: &[Key]) -> Result<u64> {
+        Ok(self.delete_now(keys))
+    }
+
+    async fn scan(&self, cursor: u64, pattern: Option<&[u8]>, count: usize) -> Result<Page> {
+        Ok(self.scan_now(cursor, pattern, None, count))
+    }
+
+    async fn count(&self) -> Result<u64> {
+        Ok(self.count_now())
+    }
+
+    async fn flush(&self) -> Result<()> {
+        self.flush_now();
+        Ok(())
+    }
+
+    async fn probe(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn as_memory(&self) -> Option<&MemoryAdapter> {
+        Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests;
