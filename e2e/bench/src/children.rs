@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use parking_lot::Mutex;
 
 use crate::failure::{Failure, Outcome, Trying, read};
+use crate::folder;
 
 /// Those that run; a signal ends them.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -29,6 +30,7 @@ pub(crate) fn end_with_signals() -> Outcome {
             for pid in running.iter() {
                 send(*pid, Signal::SIGKILL);
             }
+            folder::remove_all();
             std::process::exit(128 + signal as i32);
         }
     });

@@ -1,4 +1,4 @@
-//! A folder for a server's files, gone with it.
+//! Folders for the servers' files, gone with the servers.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,10 +13,8 @@ pub(crate) struct Folder(PathBuf);
 
 impl Folder {
     pub(crate) fn make() -> Outcome<Self> {
-        let number = MADE.fetch_add(1, Ordering::Relaxed);
-        // Short: a unix socket's path has room for a hundred characters.
-        let path = std::env::temp_dir().join(format!("warp-bench-{}-{number}", std::process::id()));
-        std::fs::create_dir(&path).trying(|| format!("{} can't be made", path.display()))?;
+        let path = root().join(MADE.fetch_add(1, Ordering::Relaxed).to_string());
+        std::fs::create_dir_all(&path).trying(|| format!("{} can't be made", path.display()))?;
         Ok(Self(path))
     }
 
@@ -28,5 +26,18 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+        // The last one takes the root along; before, it isn't empty.
+        let _ = std::fs::remove_dir(root());
     }
+}
+
+/// What all folders of this process are in. Its name is short: a unix socket's path has room for a
+/// hundred characters.
+fn root() -> PathBuf {
+    std::env::temp_dir().join(format!("warp-bench-{}", std::process::id()))
+}
+
+/// Removes all at once, when nothing goes out of scope any more.
+pub(crate) fn remove_all() {
+    let _ = std::fs::remove_dir_all(root());
 }
