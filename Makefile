@@ -34,7 +34,7 @@ build: ## compile all programs
 check: format lint unit ## formatting, lints and unit tests
 
 .PHONY: test
-test: check integration crds-check chart-check shell-check deny bench-instructions e2e ## all checks and tests, those on the cluster included
+test: check integration crds-check chart-check shell-check deny e2e ## all checks and tests, those on the cluster included
 	$(call step,all is well)
 
 ##@ One by one
