@@ -10,6 +10,7 @@ SHELL := /bin/bash
 
 STARTED := $(shell date +%s)
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target)/debug)
+RELEASE := $(abspath $(or $(CARGO_TARGET_DIR),target)/release)
 # Where e2e/images takes the programs from.
 export WARP_TARGET_DIR := $(TARGET)
 # A header with the time since the start.
@@ -19,7 +20,7 @@ step = @printf '\n=== %4d s  %s\n' $$(($$(date +%s) - $(STARTED))) '$(1)'
 
 .PHONY: help
 help: ## this list
-	@awk -F ': .*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ': .*## ' '/^##@/ { printf "\n%s\n", substr($$0, 5) } /^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@printf '%s\n' '' 'The cluster is a local one, made by e2e/cluster/up.sh (as root, without a container' \
 		'engine), unless KUBECONFIG names another: then its nodes must be able to pull the images of' \
 		'e2e/images, with IMAGE_PREFIX in place of warp.local, and this machine must reach its pods.'
@@ -88,6 +89,25 @@ deny: ## licences, bans and sources of the dependencies, by cargo-deny if it is 
 	$(call step,dependencies)
 	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline --workspace check bans licenses sources; \
 	else echo 'LEFT OUT: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
+
+##@ Speed
+
+.PHONY: bench-build
+bench-build:
+	$(call step,release build)
+	@cargo build --release --workspace --bin warp-sidecar --bin warp-bench
+
+.PHONY: bench
+bench: bench-build ## Warp beside its peers, into docs/performance.md; QUICK=1 only tries whether it works
+	$(call step,benchmark)
+	@$(RELEASE)/warp-bench run --sidecar $(RELEASE)/warp-sidecar --out $(RELEASE)/../bench \
+		--named 'make bench' $(if $(QUICK),--quick,--page docs/performance.md)
+
+.PHONY: bench-instructions
+bench-instructions: bench-build ## a hit's instructions against e2e/bench/instructions.txt; WRITE=1 writes them
+	$(call step,instructions)
+	@$(RELEASE)/warp-bench instructions --sidecar $(RELEASE)/warp-sidecar \
+		--bounds e2e/bench/instructions.txt $(if $(WRITE),--write)
 
 ##@ On a cluster
 
