@@ -16,6 +16,7 @@ mod inline;
 mod listener;
 mod metrics;
 pub mod number;
+pub mod queue;
 mod relay;
 pub mod reply;
 pub mod reply_parse;

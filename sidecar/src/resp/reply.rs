@@ -171,7 +171,7 @@ fn put_line(out: &mut Vec<u8>, kind: u8, text: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
+pub(super) fn put_length(out: &mut Vec<u8>, kind: u8, length: usize) {
     put_head(out, kind, i64::try_from(length).unwrap_or(i64::MAX));
 }
 

@@ -2,6 +2,7 @@
 //! obeys it.
 
 use super::clients::Admission;
+use super::queue::Queue;
 use super::reply::Protocol;
 
 /// See the module.
@@ -17,6 +18,8 @@ pub struct Session {
     pub closing: bool,
     /// The full name of the command that ran last.
     pub last_command: Option<&'static str>,
+    /// What it has queued, and what it watches, where Warp itself executes that.
+    pub queue: Queue,
     /// Set by RESET: what the connection has open at the storage is to be given up.
     pub reset: bool,
 }
@@ -42,6 +45,7 @@ impl Session {
             replies: Replies::default(),
             closing: false,
             last_command: None,
+            queue: Queue::default(),
             reset: false,
         }
     }

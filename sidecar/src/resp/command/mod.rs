@@ -42,8 +42,10 @@ mod sorted_set;
 mod string;
 mod string_in_memory;
 mod table;
+mod transaction;
 
 pub use table::{COMMANDS, Entry, find};
+pub(super) use transaction::queue;
 
 /// A command as COMMAND INFO and COMMAND DOCS tell it, and what runs it.
 #[derive(Clone, Copy)]
@@ -220,20 +222,25 @@ pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     }
 }
 
+/// The subcommand that `arguments` name, or the command itself if it has none.
+fn subcommand_of<'a>(command: &'a Command, arguments: &[&[u8]]) -> Result<&'a Command, Reply> {
+    let (false, Some(name)) = (command.subcommands.is_empty(), arguments.get(1)) else {
+        return Ok(command);
+    };
+    let of_that_name = |subcommand: &&Command| {
+        subcommand.name.as_bytes()[command.name.len() + 1..].eq_ignore_ascii_case(name)
+    };
+    command.subcommands.iter().find(of_that_name).ok_or_else(|| {
+        Reply::err(&format!(
+            "unknown subcommand '{}'. Try {} HELP.",
+            shown(name, 128),
+            command.name.to_ascii_uppercase(),
+        ))
+    })
+}
+
 fn run(command: &Command, call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    if let (false, Some(name)) = (command.subcommands.is_empty(), call.arguments.get(1)) {
-        let subcommand = command.subcommands.iter().find(|subcommand| {
-            subcommand.name.as_bytes()[command.name.len() + 1..].eq_ignore_ascii_case(name)
-        });
-        return match subcommand {
-            Some(subcommand) => run(subcommand, call),
-            None => Err(Reply::err(&format!(
-                "unknown subcommand '{}'. Try {} HELP.",
-                shown(name, 128),
-                command.name.to_ascii_uppercase(),
-            ))),
-        };
-    }
+    let command = subcommand_of(command, call.arguments)?;
     if !command.takes(call.arguments.len()) {
         return Err(wrong_number(command.name));
     }
@@ -382,6 +389,36 @@ impl Call<'_> {
     /// The value of `key`, if memory has it.
     fn cached(&self, key: &[u8]) -> Option<Value> {
         self.engine.cached(key, self.now)
+    }
+
+    /// Executes queued commands one after the other, and writes the list of their replies.
+    fn run_all(&mut self, commands: &[Vec<Bytes>]) {
+        reply::put_length(self.out, b'*', commands.len());
+        for command in commands {
+            let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
+            let outcome = execute(
+                find(arguments[0]),
+                &mut Call {
+                    arguments: &arguments,
+                    engine: self.engine,
+                    session: &mut *self.session,
+                    host: self.host,
+                    view: self.view,
+                    hash: None,
+                    now: self.now,
+                    out: &mut *self.out,
+                },
+            );
+            let reply = match outcome {
+                Outcome::Written => continue,
+                Outcome::Reply(reply) => reply,
+                Outcome::Read(_) | Outcome::Write(_) | Outcome::Relay => {
+                    let name = shown(arguments[0], 128).to_ascii_uppercase();
+                    Reply::err(&format!("{name} can't be part of a transaction"))
+                }
+            };
+            reply.encode(self.session.protocol, self.out);
+        }
     }
 
     /// Writes the string under the first argument as the reply, without a copy of it, if memory

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Prepared, Slot, Turn};
 use crate::cache::store::Hash;
 use crate::resp::command::{self, Call, Outcome};
+use crate::resp::queue::Queue;
 use crate::resp::relay::{self, Link, Relayed};
 use crate::resp::reply::{Protocol, Reply};
 use crate::resp::request::{Batch, MOST, ProtocolError};
@@ -169,6 +170,12 @@ impl Connection {
                 }
             }
         }
+        if self.session.queue.is_open()
+            && let Some(reply) = command::queue(entry, arguments, &mut self.session.queue)
+        {
+            self.publish_state();
+            return self.answer(reply, self.form(skipped), turn);
+        }
         match self.link.transaction.route(name) {
             Route::Warp => {}
             Route::Redis => {
@@ -181,6 +188,7 @@ impl Connection {
             Route::Refused(reply) => return self.answer(reply, self.form(skipped), turn),
         }
         let before = self.session.protocol;
+        let was_queueing = self.session.queue.is_open();
         let mark = turn.out.len();
         let outcome = command::execute(
             entry,
@@ -212,9 +220,13 @@ impl Connection {
             Outcome::Relay => self.hold_for_redis(kept(arguments), form, None),
         }
         self.closing |= self.session.closing;
+        if was_queueing != self.session.queue.is_open() {
+            self.publish_state();
+        }
         if std::mem::take(&mut self.session.reset) {
             self.link = Link::default();
             self.subscription = None;
+            self.session.queue = Queue::default();
             self.publish_state();
         } else if before != self.session.protocol
             && let Some(subscription) = self.subscription.take()
@@ -312,7 +324,7 @@ impl Connection {
 
     /// Lets CLIENT LIST show transactions and subscriptions.
     pub(super) fn publish_state(&self) {
-        let queued = self.link.transaction.queued();
+        let queued = self.link.transaction.queued().or(self.session.queue.len());
         let subscribed = self.subscription.as_ref().is_some_and(|line| line.is_subscribed());
         self.session.admission.client.with_state(|state| {
             state.queued = queued;
