@@ -272,7 +272,7 @@ fn run(mut store: Store<List>, steps: &[Step]) -> Result<(), TestCaseError> {
     check(&store, &model)
 }
 
-const CASES: u32 = if cfg!(miri) { 3 } else { 48 };
+const CASES: u32 = if cfg!(miri) { 3 } else { 32 };
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
