@@ -101,6 +101,7 @@ impl Cache {
     }
 
     /// Enters what the storage gave to the reader who took `stamp`; whether it did.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have no further use for it")]
     pub fn fill(&self, key: &[u8], stamp: Stamp, value: Value, filled_at: Millis) -> bool {
         let (hash, shard) = self.place(key);
         let mut shard = shard.lock();
@@ -110,6 +111,7 @@ impl Cache {
     /// Enters what the storage holds after a write by the writer who took `stamp`; otherwise
     /// forgets the key. Either way it forgets first, so that no reader who began before the write
     /// was done can enter what it read.
+    #[expect(clippy::needless_pass_by_value, reason = "callers have no further use for it")]
     pub fn replace(&self, key: &[u8], stamp: Stamp, value: Value, filled_at: Millis) -> bool {
         let (hash, shard) = self.place(key);
         let mut shard = shard.lock();

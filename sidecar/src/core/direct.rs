@@ -7,7 +7,9 @@
 
 use super::View;
 use crate::adapter::memory::{Keyspace, Refusal};
-use crate::adapter::{Applied, MemoryAdapter, Mutation, Page, Result, Value, WhenFull};
+use crate::adapter::{
+    Applied, MemoryAdapter, Mutation, Page, Result, StorageError, Value, WhenFull,
+};
 use crate::cache::Usage;
 
 impl View {
@@ -40,12 +42,17 @@ impl View {
             Ok(None) => counters.absent.inc(),
             Err(_) => counters.failed.inc(),
         }
-        Ok(result?)
+        self.noted(result.map_err(StorageError::from))
+    }
+
+    /// A refusal is counted as that of any storage.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        result.inspect_err(|error| self.table.metrics.storage_error(error))
     }
 
     /// Does `mutation` to `key`.
     pub fn write_now(&self, key: &[u8], mutation: &Mutation) -> Option<Result<Applied>> {
-        self.in_memory(|memory| memory.apply_now(key, mutation))
+        self.in_memory(|memory| self.noted(memory.apply_now(key, mutation)))
     }
 
     /// Sets all of `pairs`, or none.
@@ -53,7 +60,7 @@ impl View {
         &self,
         pairs: &[(K, V)],
     ) -> Option<Result<()>> {
-        self.in_memory(|memory| memory.set_many_now(pairs))
+        self.in_memory(|memory| self.noted(memory.set_many_now(pairs)))
     }
 
     /// Deletes `keys`; how many there were.

@@ -7,6 +7,8 @@
 //! - **Write**: the storage first, then the invalidation to the peers ([`outbox`]), then the local
 //!   copy, unless something crossed the write. It goes on when its caller has gone, so that nothing
 //!   is stored without being announced.
+//! - **In memory**: a storage that is the sidecar's own memory is truth and copy in one, and takes
+//!   none of these ways (`direct`).
 //!
 //! The core asks storage and bus through their traits only, and both can be exchanged while it
 //! runs.
@@ -91,12 +93,13 @@ pub struct Engine {
 struct Table {
     classes: Classes,
     counters: Vec<ClassCounters>,
+    metrics: Arc<Metrics>,
 }
 
 impl Table {
-    fn new(classes: Classes, metrics: &Metrics) -> Self {
+    fn new(classes: Classes, metrics: &Arc<Metrics>) -> Self {
         let counters = metrics.of_classes(&classes);
-        Self { classes, counters }
+        Self { classes, counters, metrics: Arc::clone(metrics) }
     }
 
     fn of(&self, key: &[u8]) -> (&Class, &ClassCounters) {

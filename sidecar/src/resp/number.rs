@@ -44,6 +44,16 @@ pub fn parse_f64(text: &[u8]) -> Option<f64> {
     (!number.is_nan() && (number.is_finite() || is_said())).then_some(number)
 }
 
+/// Reads a floating point number as C's `strtod` does for Redis where it looks at the whole text
+/// only up to a NUL: blanks before it don't matter, and nothing at all is zero.
+pub fn parse_f64_as_c(text: &[u8]) -> Option<f64> {
+    let end = memchr::memchr(0, text).unwrap_or(text.len());
+    match &text[..end] {
+        [] => Some(0.0),
+        text => parse_f64(text.trim_ascii_start()),
+    }
+}
+
 /// The shortest text that reads as `number` again, in the form of Redis: whole numbers without a
 /// point, an exponent only where the digits lie far from the point.
 pub fn format_f64(number: f64) -> Cow<'static, str> {
@@ -126,7 +136,7 @@ impl Digits {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{Digits, format_f64, parse_f64, parse_i64, parse_u64};
+    use super::{Digits, format_f64, parse_f64, parse_f64_as_c, parse_i64, parse_u64};
 
     #[test]
     fn refuses_what_redis_refuses() {
@@ -160,7 +170,8 @@ mod tests {
             (1.1, "1.1"),
             (-0.25, "-0.25"),
             (0.001, "0.001"),
-            (0.000_012_5, "0.0000125"),
+            (0.000_125, "0.000125"),
+            (0.000_012_5, "1.25e-5"),
             (1e-7, "1e-7"),
             (1.5e-9, "1.5e-9"),
             (1e15, "1000000000000000"),
@@ -180,6 +191,9 @@ mod tests {
         {
             assert_eq!(parse_f64(text.as_bytes()), Some(number), "{text}");
         }
+        assert_eq!(parse_f64_as_c(b" 1.5\0x"), Some(1.5));
+        assert_eq!(parse_f64_as_c(b""), Some(0.0));
+        assert_eq!(parse_f64_as_c(b"1 "), None);
         for text in ["", " 1", "1 ", "nan", "1e999", "x", "1.0.0"] {
             assert_eq!(parse_f64(text.as_bytes()), None, "{text}");
         }

@@ -214,7 +214,7 @@ async fn all_keys_are_found() {
     assert_eq!(found.len(), 25);
     client
         .expect(
-            "SCAN 0 TYPE hash         -> ['0' []]
+            "SCAN 0 TYPE hash COUNT 1000 -> ['0' []]
              SCAN x                   -> ERR invalid cursor
              SCAN 0 COUNT 0           -> ERR syntax error
              SCAN 0 COUNT x           -> ERR value is not an integer or out of range

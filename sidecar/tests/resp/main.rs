@@ -10,6 +10,7 @@ mod differential;
 mod libraries;
 mod passthrough;
 mod pod;
+mod transactions;
 mod types;
 
 #[allow(dead_code, reason = "each test program uses a part of it")]

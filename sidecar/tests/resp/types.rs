@@ -103,6 +103,7 @@ async fn what_redis_has_since_its_7_2_is_there() {
              ZMSCORE z d e x          -> ['1.1' '1e+30' (nil)]
              HSET h a 1 b 2           -> 2
              HSCAN h 0 NOVALUES       -> ['0' ['a' 'b']]
+             SADD t a                 -> 1
              SSCAN t 0 NOVALUES       -> ERR syntax error",
         )
         .await;
@@ -180,7 +181,7 @@ async fn a_full_memory_refuses_what_takes_more_and_does_what_takes_less() {
     client
         .expect(&format!(
             "RPUSH l {element} -> {full}
-             SET s {element}   -> {full}
+             SET s {element}{element} -> {full}
              LLEN l            -> {pushed}
              LPOP l 4          -> ['{element}' '{element}' '{element}' '{element}']
              RPUSH l {element} -> {}",

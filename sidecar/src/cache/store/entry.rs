@@ -224,8 +224,9 @@ impl<O> Slot<O> {
         bytes[0] = shape.flags;
         bytes[shape.key_at()..].copy_from_slice(key);
         write_head(shape, bytes, meta);
-        let [a, b, c, d, e, f, _, _] = address.to_le_bytes();
-        Some(Self { address: [a, b, c, d, e, f], owns: PhantomData })
+        let mut slot = Self::EMPTY;
+        slot.address.copy_from_slice(&address.to_le_bytes()[..6]);
+        Some(slot)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -235,8 +236,9 @@ impl<O> Slot<O> {
     /// Where the entry is, to have it fetched; null when there is none.
     #[inline]
     pub(super) fn start(&self) -> *mut u8 {
-        let [a, b, c, d, e, f] = self.address;
-        ptr::with_exposed_provenance_mut(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) as usize)
+        let mut address = [0; 8];
+        address[..6].copy_from_slice(&self.address);
+        ptr::with_exposed_provenance_mut(u64::from_le_bytes(address) as usize)
     }
 
     #[inline]

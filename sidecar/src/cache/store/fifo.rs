@@ -156,7 +156,7 @@ mod tests {
             let mut fifo = Fifo::default();
             let mut standing = VecDeque::new();
             let mut next = 0;
-            let stands = |ticket: &Ticket| ticket.place() % 2 == 0;
+            let stands = |ticket: &Ticket| ticket.place().is_multiple_of(2);
             for step in steps {
                 match step {
                     Step::Push(count) => for _ in 0..count {

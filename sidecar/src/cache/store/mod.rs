@@ -3,6 +3,8 @@
 //! It has one owner, who locks it if threads meet. Time comes in as a parameter. Every byte that it
 //! holds is counted as the allocator rounds it, and the sum is never above the limit, but for an
 //! object that grew in the hands of its user (see [`Store::make_room`]).
+// Hashes are cut into pieces here; what is cut off is cut off on purpose.
+#![allow(clippy::cast_possible_truncation)]
 
 use std::fmt;
 
@@ -509,7 +511,7 @@ impl<O: Weigh> Store<O> {
             if !keys.is_empty() {
                 return Some(keys[random as usize % keys.len()]);
             }
-            if next.is_none() && wrapped || wrapped && position > start {
+            if wrapped && (next.is_none() || position > start) {
                 return None;
             }
             wrapped |= next.is_none();

@@ -64,7 +64,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 /// Keys of very different lengths.
 fn name(key: u16) -> Vec<u8> {
-    let length = if key % 50 == 0 { 300 } else { usize::from(key % 20) };
+    let length = if key.is_multiple_of(50) { 300 } else { usize::from(key % 20) };
     let mut name = key.to_le_bytes().to_vec();
     name.resize(2 + length, b'k');
     name
@@ -272,7 +272,7 @@ fn run(mut store: Store<List>, steps: &[Step]) -> Result<(), TestCaseError> {
     check(&store, &model)
 }
 
-const CASES: u32 = if cfg!(miri) { 3 } else { 48 };
+const CASES: u32 = if cfg!(miri) { 3 } else { 32 };
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]

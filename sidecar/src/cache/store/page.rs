@@ -49,8 +49,8 @@ impl<O> Bucket<O> {
     /// The slots whose tag is `tag`, and now and then one whose tag isn't.
     #[inline]
     fn candidates(&self, tag: u8) -> Candidates {
-        let [a, b, c, d, e, f, g, h, last] = self.tags;
-        let differ = u64::from_le_bytes([a, b, c, d, e, f, g, h]) ^ (ONES * u64::from(tag));
+        let [first @ .., last] = self.tags;
+        let differ = u64::from_le_bytes(first) ^ (ONES * u64::from(tag));
         // The highest bit of each byte that is zero; a borrow may set it above such a byte, too.
         let zero = differ.wrapping_sub(ONES) & !differ & HIGHS;
         Candidates { zero, last: last == tag }

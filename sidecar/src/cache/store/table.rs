@@ -248,8 +248,8 @@ impl<O> Table<O> {
     fn reseat(&mut self, at: u32, entry: Slot<O>) {
         let Some(place) = entry.entry().map(|entry| self.place_of(&entry)) else { return };
         // A page never gets more entries than it has slots: what comes here is at most what one held.
-        let _seated = self.leaves[at as usize].page.insert(place, entry);
-        debug_assert!(_seated.is_ok());
+        let seated = self.leaves[at as usize].page.insert(place, entry);
+        debug_assert!(seated.is_ok());
     }
 
     fn put_page(&mut self, at: u32, page: Page<O>) -> Page<O> {

@@ -8,7 +8,7 @@ use super::arguments::{SYNTAX_ERROR, integer, is};
 use super::{Call, Command, ONE_KEY, Outcome};
 use crate::adapter::memory::collection::{Collection, Hash, Kind, List, Side};
 use crate::adapter::memory::{Keyspace, Refusal};
-use crate::resp::number::parse_f64;
+use crate::resp::number::parse_f64_as_c;
 use crate::resp::reply::Reply;
 
 #[rustfmt::skip]
@@ -159,10 +159,7 @@ fn in_order(
     }
     let mut weighed = Vec::with_capacity(elements.len());
     for element in elements {
-        let number = match weight(&element) {
-            Some(text) if !text.is_empty() => parse_f64(&text),
-            _ => Some(0.0),
-        };
+        let number = weight(&element).map_or(Some(0.0), |text| parse_f64_as_c(&text));
         let number = number
             .ok_or_else(|| Reply::err("One or more scores can't be converted into double"))?;
         weighed.push((number, element));

@@ -4,7 +4,7 @@ use std::ops::{Bound, Range};
 
 use crate::adapter::memory::collection::{Score, SortedSet};
 use crate::resp::command::arguments::{integer, places};
-use crate::resp::number::parse_f64;
+use crate::resp::number::parse_f64_as_c;
 use crate::resp::reply::Reply;
 
 /// A part of a sorted set.
@@ -61,11 +61,7 @@ impl Part {
 }
 
 fn score(text: &[u8]) -> Option<Bound<Score>> {
-    // No digits are zero, as C's `strtod` has it.
-    let score = |text: &[u8]| match text {
-        [] => Some(Score::default()),
-        text => parse_f64(text).and_then(Score::new),
-    };
+    let score = |text: &[u8]| parse_f64_as_c(text).and_then(Score::new);
     match text {
         [b'(', text @ ..] => score(text).map(Bound::Excluded),
         text => score(text).map(Bound::Included),
