@@ -67,3 +67,10 @@ done
     exit 1
 }
 echo "chart: the operator's rights are narrow"
+
+rendered --set 'webhook.excludedNamespaces={infra}' --show-only templates/deployment.yaml |
+    grep -q -- '--excluded-namespace=infra' || {
+    echo "chart: FAILED: the operator isn't told of webhook.excludedNamespaces" >&2
+    exit 1
+}
+echo "chart: webhook and operator exclude the same namespaces"
