@@ -47,6 +47,8 @@ pub struct WarpClusterSpec {
     /// Namespaces, besides the cluster's own, whose pods may use it: names, or `*` for all. The
     /// storage's credentials are copied to each namespace that uses the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(name, name == '*' || name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message("allowedNamespaces takes names of namespaces, or *"))]
     pub allowed_namespaces: Vec<String>,
 }
 
@@ -146,8 +148,11 @@ fn one_gibibyte() -> Quantity {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ExternalNats {
-    /// Server URLs, `nats://host:4222` or `tls://host:4222`.
+    /// Server URLs, `nats://host:4222` or `tls://host:4222`. A `user:password@`, or a `token@`,
+    /// before the host is used where there are no credentials.
+    #[schemars(length(max = 16), inner(length(max = 512)))]
     #[x_kube(validation = Rule::new("self.size() > 0").message("at least one URL is needed"))]
+    #[x_kube(validation = Rule::new("self.all(url, url.startsWith('nats://') || url.startsWith('tls://'))").message("each URL must start with nats:// or tls://"))]
     pub urls: Vec<String>,
     /// A user's credentials: the text of a `.creds` file, or an NKEY seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -274,6 +279,7 @@ pub struct SidecarSpec {
     pub resources: ResourceRequirements,
     /// Bytes that cached entries may take; with memory storage, the data itself.
     #[serde(default = "default_memory_limit")]
+    #[x_kube(validation = Rule::new("type(self) == string && self.matches('^[0-9]+(k|M|G|T|Ki|Mi|Gi|Ti)?$') && quantity(self).compareTo(quantity('1Mi')) >= 0").message("memoryLimit must be a number of bytes such as 64Mi, at least 1Mi"))]
     pub memory_limit: Quantity,
     /// The RESP port on the pod's loopback.
     #[serde(default = "default_port")]
@@ -283,10 +289,29 @@ pub struct SidecarSpec {
     #[serde(default = "default_metrics_port")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("metricsPort must be 1 to 65535"))]
     pub metrics_port: i32,
-    /// Path of a unix socket that serves RESP too; its folder is shared with the containers.
+    /// What the sidecar logs, in the syntax of `RUST_LOG`, such as `warp_sidecar=debug,info`.
+    /// Default: `info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("self.matches('^/[^/]+(/[^/]+)*/[^/]+$') && self.size() <= 100").message("unixSocket must be an absolute path with a folder of its own, at most 100 characters"))]
+    pub log: Option<String>,
+    /// The form of the sidecar's log.
+    #[serde(default)]
+    pub log_format: LogFormat,
+    /// Path of a unix socket that serves RESP too. Its folder is shared with the containers, over
+    /// what they have there: it must be two levels deep, such as `/run/warp/warp.sock`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 100))]
+    #[x_kube(validation = Rule::new("self.size() <= 100 && self.matches('^(/[^/]+){3,}$') && !self.matches('/[.][.]?(/|$)') && !self.matches('^/(bin|boot|dev|etc|lib|lib32|lib64|proc|sbin|sys|usr)/') && !self.matches('^/(var|home)/[^/]+/[^/]+$') && !self.matches('^(/var)?/run/(secrets|lock|user)/')").message("unixSocket must be an absolute path of at most 100 characters in a folder that is the socket's alone and two levels deep, such as /run/warp/warp.sock"))]
     pub unix_socket: Option<String>,
+}
+
+/// The form of a log.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub enum LogFormat {
+    /// Lines for a person.
+    #[default]
+    Text,
+    /// A JSON object in each line.
+    Json,
 }
 
 impl Default for SidecarSpec {
@@ -297,6 +322,8 @@ impl Default for SidecarSpec {
             memory_limit: default_memory_limit(),
             port: default_port(),
             metrics_port: default_metrics_port(),
+            log: None,
+            log_format: LogFormat::default(),
             unix_socket: None,
         }
     }

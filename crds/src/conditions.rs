@@ -43,36 +43,42 @@ impl Observation {
     }
 }
 
-/// The conditions after `observations`, in their order. `lastTransitionTime` moves only where the
-/// status does, so that an unchanged world gives an unchanged object.
+/// The conditions after `observations`. What wasn't observed stays as it was, and goes on speaking
+/// of the generation that it was seen at. `lastTransitionTime` moves only where the status does, so
+/// that an unchanged world gives an unchanged object.
 pub fn merge(
     previous: &[Condition],
     observations: &[Observation],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    observations
+    let condition = |seen: &Observation, before: Option<&Condition>| {
+        let status = match seen.status {
+            Some(true) => "True",
+            Some(false) => "False",
+            None => "Unknown",
+        };
+        let since = before
+            .filter(|before| before.status == status)
+            .map_or(Time(now), |before| before.last_transition_time.clone());
+        Condition {
+            type_: seen.type_.to_owned(),
+            status: status.to_owned(),
+            reason: seen.reason.clone(),
+            message: seen.message.clone(),
+            observed_generation: generation,
+            last_transition_time: since,
+        }
+    };
+    let standing = previous.iter().map(|before| {
+        let seen = observations.iter().find(|seen| seen.type_ == before.type_);
+        seen.map_or_else(|| before.clone(), |seen| condition(seen, Some(before)))
+    });
+    let new = observations
         .iter()
-        .map(|seen| {
-            let status = match seen.status {
-                Some(true) => "True",
-                Some(false) => "False",
-                None => "Unknown",
-            };
-            let since = previous
-                .iter()
-                .find(|c| c.type_ == seen.type_ && c.status == status)
-                .map_or(Time(now), |c| c.last_transition_time.clone());
-            Condition {
-                type_: seen.type_.to_owned(),
-                status: status.to_owned(),
-                reason: seen.reason.clone(),
-                message: seen.message.clone(),
-                observed_generation: generation,
-                last_transition_time: since,
-            }
-        })
-        .collect()
+        .filter(|seen| previous.iter().all(|before| before.type_ != seen.type_))
+        .map(|seen| condition(seen, None));
+    standing.chain(new).collect()
 }
 
 /// Whether the condition of that name is `True`.
@@ -95,5 +101,16 @@ mod tests {
         let down = merge(&same, &[Observation::new(READY, false, "Down", "")], Some(2), late);
         assert_eq!(down[0].last_transition_time, Time(late));
         assert!(is_true(&same, READY) && !is_true(&down, READY));
+    }
+
+    #[test]
+    fn what_was_not_observed_speaks_of_the_generation_that_it_was_seen_at() {
+        let now = Timestamp::UNIX_EPOCH;
+        let both =
+            [Observation::new(READY, true, "Up", ""), Observation::new(DEGRADED, false, "", "")];
+        let first = merge(&[], &both, Some(1), now);
+        let then = merge(&first, &[Observation::new(DEGRADED, true, "Broken", "")], Some(2), now);
+        assert_eq!(then[0], first[0]);
+        assert_eq!((then[1].status.as_str(), then[1].observed_generation), ("True", Some(2)));
     }
 }

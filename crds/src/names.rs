@@ -14,6 +14,9 @@ pub const CLUSTER_NAME_LABEL: &str = "warpcache.dev/cluster-name";
 pub const CLUSTER_NAMESPACE_LABEL: &str = "warpcache.dev/cluster-namespace";
 /// On an injected pod as an annotation: the hash of the configuration that its kubelet was last told of.
 pub const CONFIG_HASH: &str = "warpcache.dev/config-hash";
+/// On an injected pod as an annotation: the hash of what was injected, by which it is known when
+/// something else would be injected now.
+pub const SIDECAR_HASH: &str = "warpcache.dev/sidecar-hash";
 /// The container's name.
 pub const SIDECAR_CONTAINER: &str = "warp-sidecar";
 /// The one field manager of the operator's server-side applies.
@@ -75,4 +78,16 @@ pub fn invalidation_subject(tenant: &str) -> String {
 /// The subject that the stream republishes stored invalidations to; the sidecars subscribe to it.
 pub fn republish_subject(tenant: &str) -> String {
     format!("warp.{tenant}.rp")
+}
+
+/// Below this subject a tenant's sidecars get their replies. It lies below the client's usual
+/// `_INBOX`, so that a user who may subscribe to that needs nothing more.
+pub fn sidecar_inbox(tenant: &str) -> String {
+    format!("_INBOX.warp.{tenant}.sidecar")
+}
+
+/// Below this subject the operator gets the replies about a tenant's stream, apart from where the
+/// sidecars may listen.
+pub fn operator_inbox(tenant: &str) -> String {
+    format!("_INBOX.warp.{tenant}.operator")
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
     Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, JsonSchema,
 )]
 #[serde(transparent)]
-pub struct KeyPattern(pub String);
+pub struct KeyPattern(#[schemars(length(min = 1, max = 512))] pub String);
 
 /// How narrow a pattern is; the greater one decides where several match a key.
 ///

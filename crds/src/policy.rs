@@ -34,6 +34,7 @@ pub struct WarpPolicySpec {
     /// Patterns of keys in Redis' glob syntax (`user:*`, `?`, `[a-z]`). Of all the patterns that
     /// match a key, the most specific decides.
     #[serde(rename = "match")]
+    #[schemars(length(max = 64))]
     #[x_kube(validation = Rule::new("self.size() > 0 && self.size() <= 64").message("match takes 1 to 64 patterns"))]
     pub patterns: Vec<KeyPattern>,
     /// What the class gets; what is left out comes from the cluster's defaults.
@@ -76,17 +77,6 @@ pub enum Mode {
     EventualDistributed,
     /// Linearizable hits.
     StrongDistributed,
-}
-
-impl Mode {
-    /// The name as the manifests and the metrics write it.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::StrongLocal => "StrongLocal",
-            Self::EventualDistributed => "EventualDistributed",
-            Self::StrongDistributed => "StrongDistributed",
-        }
-    }
 }
 
 /// A named set of rules.

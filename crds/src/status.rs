@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WarpClusterStatus {
-    /// The generation that the rest speaks of.
+    /// The newest generation that was looked at; each condition names the one that it speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Ready, BusReady, StorageReady, SidecarsCurrent and Degraded.
@@ -53,6 +53,9 @@ pub struct SidecarsSummary {
     /// Pods that should carry a sidecar and don't (made while the webhook was away).
     #[serde(default)]
     pub missing: i32,
+    /// Pods whose sidecar was injected otherwise than it would be now; they need a rollout.
+    #[serde(default)]
+    pub outdated: i32,
 }
 
 /// What the operator saw of a WarpPolicy.

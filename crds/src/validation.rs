@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::cluster::{Bus, NatsBus, Storage};
 use crate::policy::{Mode, PolicyRules, Rules};
-use crate::{WarpClusterSpec, WarpPolicySpec, quantity};
+use crate::{WarpClusterSpec, WarpPolicySpec, nats, quantity, socket};
 
 /// One thing that can't be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -69,18 +69,25 @@ pub fn cluster(spec: &WarpClusterSpec) -> Vec<Violation> {
     if sidecar.port == sidecar.metrics_port {
         invalid(&mut found, "spec.sidecar.metricsPort", "is the RESP port too; give another");
     }
-    if let Some(path) = &sidecar.unix_socket {
-        // The folder is mounted into every container, so the root can't be it.
-        let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-        if !path.starts_with('/') || folder.is_empty() || path.ends_with('/') || path.len() > 100 {
-            invalid(
-                &mut found,
-                "spec.sidecar.unixSocket",
-                "give an absolute path with a folder of its own, at most 100 characters, such as /run/warp/warp.sock",
-            );
+    if sidecar.unix_socket.as_deref().is_some_and(|path| !socket::is_fitting(path)) {
+        invalid(&mut found, "spec.sidecar.unixSocket", socket::ADVICE);
+    }
+    for (at, name) in spec.allowed_namespaces.iter().enumerate() {
+        if !is_namespace(name) && name != "*" {
+            let message = format!("{name:?} is no name of a namespace; give one, or * for all");
+            invalid(&mut found, format!("spec.allowedNamespaces[{at}]"), message);
         }
     }
     found
+}
+
+/// Whether it could be one: an RFC 1123 label.
+fn is_namespace(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    (1..=63).contains(&name.len())
+        && name.chars().all(inner)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
 }
 
 /// Everything that is wrong with a policy by itself; `defaults` are its cluster's.
@@ -126,7 +133,10 @@ fn bus(bus: &Bus, found: &mut Vec<Violation>) {
                     invalid(
                         found,
                         format!("spec.bus.nats.external.urls[{at}]"),
-                        format!("{url} must start with nats:// or tls://"),
+                        format!(
+                            "{} must start with nats:// or tls://",
+                            nats::shown(std::slice::from_ref(url))
+                        ),
                     );
                 }
             }
@@ -211,7 +221,9 @@ fn unsupported(found: &mut Vec<Violation>, field: &str, message: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{KafkaBus, ManagedNats, SidecarSpec};
+    use crate::cluster::{
+        ExternalNats, KafkaBus, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
+    };
     use crate::pattern::KeyPattern;
     use crate::policy::{ClusterRef, Preset};
 
@@ -235,12 +247,35 @@ mod tests {
             bus: Bus::Kafka(KafkaBus { brokers: vec!["k:9092".to_owned()] }),
             ..Default::default()
         };
+        let redis = WarpClusterSpec {
+            bus: Bus::Redis(RedisBus {
+                transport: RedisTransport::Streams,
+                url: "redis://r:6379".to_owned(),
+            }),
+            ..Default::default()
+        };
         let strong = PolicyRules { mode: Some(Mode::StrongDistributed), ..Default::default() };
-        for found in [cluster(&kafka), policy(&policy_with(strong), &PolicyRules::default())] {
+        for found in [
+            cluster(&kafka),
+            cluster(&redis),
+            policy(&policy_with(strong), &PolicyRules::default()),
+        ] {
             assert_eq!(found.len(), 1);
             assert_eq!(found[0].reason, Reason::Unsupported);
             assert!(found[0].message.contains("use "), "{}", found[0]);
         }
+    }
+
+    #[test]
+    fn a_refused_url_is_shown_without_its_password() {
+        let external = ExternalNats {
+            urls: vec!["http://me:s3cret@nats:4222".to_owned()],
+            credentials_secret_ref: None,
+        };
+        let spec =
+            WarpClusterSpec { bus: Bus::Nats(NatsBus::External(external)), ..Default::default() };
+        let message = cluster(&spec)[0].to_string();
+        assert!(message.contains("http://nats:4222") && !message.contains("s3cret"), "{message}");
     }
 
     #[test]
@@ -251,9 +286,10 @@ mod tests {
                 port: 0,
                 metrics_port: 0,
                 memory_limit: Quantity("12".to_owned()),
-                unix_socket: Some("/warp.sock".to_owned()),
+                unix_socket: Some("/tmp/warp.sock".to_owned()),
                 ..Default::default()
             },
+            allowed_namespaces: ["*", "shop-1", "Shop", ""].map(str::to_owned).into(),
             ..Default::default()
         };
         let fields: Vec<String> = cluster(&spec).into_iter().map(|v| v.field).collect();
@@ -265,7 +301,9 @@ mod tests {
                 "spec.sidecar.port",
                 "spec.sidecar.metricsPort",
                 "spec.sidecar.metricsPort",
-                "spec.sidecar.unixSocket"
+                "spec.sidecar.unixSocket",
+                "spec.allowedNamespaces[2]",
+                "spec.allowedNamespaces[3]"
             ]
         );
     }

@@ -7,6 +7,7 @@
 //! arrived, a read has begun before its request was sent.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 /// A write whose request was sent.
@@ -49,6 +50,9 @@ pub struct Cut {
     pub from: Duration,
     /// Until they had published what they wrote.
     pub until: Duration,
+    /// A time in which the readers were cut off too, for longer than the bound already: they had
+    /// nothing but the storage to read from, and nothing late excuses them.
+    pub bypassed: Option<Range<Duration>>,
 }
 
 /// All that happened.
@@ -133,7 +137,10 @@ fn visible(write: &Write, read: &Read, cuts: &[Cut]) -> Option<Duration> {
         return Some(acknowledged);
     }
     let during = |cut: &&Cut| {
-        cut.pods.contains(&write.pod) && cut.from <= acknowledged && acknowledged < cut.until
+        cut.pods.contains(&write.pod)
+            && cut.from <= acknowledged
+            && acknowledged < cut.until
+            && !cut.bypassed.as_ref().is_some_and(|times| times.contains(&read.began))
     };
     Some(cuts.iter().find(during).map_or(acknowledged, |cut| cut.until))
 }
@@ -188,10 +195,24 @@ mod tests {
     #[test]
     fn what_a_cut_off_pod_wrote_is_late_for_the_others_and_not_for_itself() {
         let (from, until) = (Duration::from_secs(9), Duration::from_secs(30));
-        let cut = [Cut { pods: vec!["a".into()], from, until }];
+        let cut = [Cut { pods: vec!["a".into()], from, until, bypassed: None }];
         let writes = vec![write("a", 1, 0), write("a", 2, 10)];
         assert_eq!(violations(writes.clone(), vec![read("b", 1, 33)], &cut), 0);
         assert_eq!(violations(writes.clone(), vec![read("b", 1, 34)], &cut), 1);
         assert_eq!(violations(writes, vec![read("a", 1, 14)], &cut), 1);
+    }
+
+    #[test]
+    fn a_reader_that_must_ask_the_storage_is_excused_by_nothing() {
+        let second = Duration::from_secs;
+        let cut = [Cut {
+            pods: vec!["a".into(), "b".into()],
+            from: second(9),
+            until: second(30),
+            bypassed: Some(second(13)..second(25)),
+        }];
+        let writes = vec![write("a", 1, 0), write("a", 2, 10)];
+        assert_eq!(violations(writes.clone(), vec![read("b", 1, 12), read("b", 1, 26)], &cut), 0);
+        assert_eq!(violations(writes, vec![read("b", 1, 20)], &cut), 1);
     }
 }

@@ -112,21 +112,19 @@ impl Shop {
         Ok(pods.list(&ListParams::default().labels("part-of=shop")).await?.items)
     }
 
-    /// Waits until the WarpCluster says that it is ready and that all its sidecars are current, those
-    /// of the applications among them.
+    /// Waits, as a person would, until the WarpCluster says that it is ready, and then until all its
+    /// sidecars are current, those of the applications among them.
     pub async fn ready(&self) -> Outcome {
+        let wait = ["wait", "--for=condition=Ready", "warpcluster/shop", "--timeout=180s"];
+        kubectl(&[&["-n", &self.namespace], &wait[..]].concat()).await?;
         let running = i32::try_from(PODS)?;
-        self.cluster_shows(
-            "the WarpCluster is Ready, and all its sidecars are current",
-            PATIENCE,
-            |cluster| {
-                cluster.status.as_ref().is_some_and(|status| {
-                    conditions::is_true(&status.conditions, conditions::READY)
-                        && status.sidecars.running >= running
-                        && status.sidecars.current == status.sidecars.running
-                })
-            },
-        )
+        self.cluster_shows("all sidecars of the WarpCluster are current", PATIENCE, |cluster| {
+            cluster.status.as_ref().is_some_and(|status| {
+                conditions::is_true(&status.conditions, conditions::SIDECARS_CURRENT)
+                    && status.sidecars.running >= running
+                    && status.sidecars.current == status.sidecars.running
+            })
+        })
         .await
     }
 

@@ -25,16 +25,26 @@ impl Sidecar {
 
     /// The sum of a counter over its labels.
     pub async fn counter(&self, name: &str) -> Outcome<u64> {
+        self.sum(name, "").await
+    }
+
+    /// The reads that were answered by the storage because the bus had no proof.
+    pub async fn bypassed(&self) -> Outcome<u64> {
+        self.sum("warp_cache_misses_total", r#"result="bypassed""#).await
+    }
+
+    /// The sum of a counter over those of its series that have a label.
+    async fn sum(&self, name: &str, label: &str) -> Outcome<u64> {
         let url = format!("{}/metrics", self.address);
         let text = self.http.get(url).send().await?.error_for_status()?.text().await?;
-        let values: Vec<u64> = text
+        let series: Vec<&str> = text
             .lines()
             .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{'])))
-            .filter_map(|line| line.rsplit(' ').next()?.parse().ok())
             .collect();
-        if values.is_empty() {
+        if series.is_empty() {
             return Err(Failure::new(format!("{} has no metric {name}", self.address)));
         }
-        Ok(values.iter().sum())
+        let values = series.iter().filter(|line| line.contains(label));
+        Ok(values.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 }

@@ -66,6 +66,10 @@ pub struct Run {
     /// The MutatingWebhookConfiguration that the webhook's CA is written to.
     #[arg(long, default_value = "warp-operator")]
     pub webhook_configuration: String,
+    /// A namespace whose pods are never injected, as the webhook's configuration has it; may be
+    /// repeated. That of Kubernetes and the operator's own need not be named.
+    #[arg(long = "excluded-namespace", value_name = "NAMESPACE")]
+    pub excluded_namespaces: Vec<String>,
     /// Image of the sidecar, where a WarpCluster names none.
     #[arg(long, env = "WARP_SIDECAR_IMAGE", default_value = concat!("warp-sidecar:", env!("CARGO_PKG_VERSION")))]
     pub sidecar_image: String,
@@ -128,6 +132,8 @@ mod tests {
             panic!("run isn't read");
         };
         assert_eq!(run.certs_mode, certs::Mode::CertManager);
+        let excluding = ["warp-operator", "--excluded-namespace=a", "--excluded-namespace=b"];
+        assert_eq!(Cli::parse_from(excluding).run.excluded_namespaces, ["a", "b"]);
     }
 
     #[test]

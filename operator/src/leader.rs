@@ -8,9 +8,8 @@ use std::time::Duration;
 use futures::channel::mpsc;
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config, Controller, Error as RunError};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -21,7 +20,6 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 use warp_crds::names;
 
-use crate::cluster::build::credentials::references;
 use crate::cluster::build::labels;
 use crate::cluster::build::nats_stateful_set::Image;
 use crate::cluster::{self, usage};
@@ -141,10 +139,6 @@ fn controllers(
         let clusters = view.clusters.clone();
         move |_| clusters.state().iter().map(|c| ObjectRef::from_obj(&**c)).collect::<Vec<_>>()
     };
-    let naming = {
-        let clusters = view.clusters.clone();
-        move |secret: PartialObjectMeta<Secret>| naming(&clusters, &secret)
-    };
     let pods = view::pods(client, names::CLUSTER_NAME_LABEL, writers.injected);
     let asking = format!("{}={}", names::INJECT, names::ENABLED);
     let asking = view::pods(client, &asking, writers.asking);
@@ -161,10 +155,8 @@ fn controllers(
     // Only counted, at the controller's own pace.
     .watches_stream(asking.touched_objects(), |_| None)
     .watches_stream(namespaces, every)
-    .watches_stream(
-        view::metadata::<Secret>(client, watcher::Config::default()).touched_objects(),
-        naming,
-    )
+    // Secrets aren't watched: the right to it is the right to read everyone's. Those that count
+    // are read by name at each reconciliation, which comes every 10 seconds.
     .watches_stream(view::metadata::<ConfigMap>(client, owned()).touched_objects(), |o| {
         labelled(&o)
     })
@@ -197,21 +189,6 @@ fn controllers(
 fn labelled<K: ResourceExt>(object: &K) -> Option<ObjectRef<Cluster>> {
     let (namespace, name) = usage::cluster_of(object.meta())?;
     Some(ObjectRef::new(name).within(namespace))
-}
-
-/// The clusters that a Secret concerns: by its labels, or because they name it.
-fn naming(
-    clusters: &Store<Cluster>,
-    secret: &PartialObjectMeta<Secret>,
-) -> Vec<ObjectRef<Cluster>> {
-    let name = secret.name_any();
-    let named = clusters.state_filter(|cluster| {
-        cluster.namespace() == secret.namespace()
-            && cluster.0.as_ref().is_ok_and(|cluster| {
-                references(&cluster.spec).iter().any(|reference| reference.name == name)
-            })
-    });
-    named.iter().map(|cluster| ObjectRef::from_obj(&**cluster)).chain(labelled(secret)).collect()
 }
 
 fn naming_policies(

@@ -33,11 +33,7 @@ pub async fn collect(client: &Client, view: &View, injection: &inject::Settings,
     view.filled().await;
     let mut fault = Fault::new("collecting what clusters left in other namespaces");
     loop {
-        let both = tokio::try_join!(
-            sweep::<ConfigMap>(client, view, injection),
-            sweep::<Secret>(client, view, injection),
-        );
-        fault.check(both);
+        fault.check(sweep(client, view, injection).await);
         tokio::select! {
             () = gone.notified() => {}
             () = sleep(PACE) => {}
@@ -45,19 +41,15 @@ pub async fn collect(client: &Client, view: &View, injection: &inject::Settings,
     }
 }
 
-async fn sweep<K>(
+/// Configuration and credentials go together and share a name, so that no Secret need be listed,
+/// which would show those of everyone.
+async fn sweep(
     client: &Client,
     view: &View,
     injection: &inject::Settings,
-) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
+) -> Result<(), kube::Error> {
     let selector = format!("{},{}={}", labels::MANAGED, labels::COMPONENT, labels::CONFIG);
-    let copies: Vec<PartialObjectMeta<K>> = Api::<K>::all(client.clone())
+    let copies: Vec<PartialObjectMeta<ConfigMap>> = Api::all(client.clone())
         .list_metadata(&ListParams::default().labels(&selector))
         .await?
         .items;
@@ -68,10 +60,27 @@ where
         .filter(|copy| is_orphan(copy, view, injection))
         .collect();
     stream::iter(orphans)
-        .map(|orphan| async move { delete::<K>(client, orphan).await })
+        .map(|orphan| async move {
+            // First, since what is left of the two must be found again.
+            delete_secret(client, &orphan).await?;
+            delete::<ConfigMap>(client, orphan).await
+        })
         .buffer_unordered(CONCURRENCY)
         .fold(Ok(()), |all, one| async { all.and(one) })
         .await
+}
+
+/// Deletes the Secret beside an orphan, if it is of the same cluster.
+async fn delete_secret(client: &Client, orphan: &ObjectMeta) -> Result<(), kube::Error> {
+    let namespace = orphan.namespace.as_deref().unwrap_or_default();
+    let name = orphan.name.as_deref().unwrap_or_default();
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    match api.get_metadata_opt(name).await? {
+        Some(secret) if usage::cluster_of(&secret.metadata) == usage::cluster_of(orphan) => {
+            delete::<Secret>(client, secret.metadata).await
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn delete<K>(client: &Client, orphan: ObjectMeta) -> Result<(), kube::Error>
@@ -175,6 +184,7 @@ mod tests {
         }
         let injection = inject::Settings {
             operator_namespace: "warp-system".to_owned(),
+            excluded_namespaces: Vec::new(),
             sidecar_image: "s".to_owned(),
             image_pull_policy: None,
         };

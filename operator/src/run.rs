@@ -59,6 +59,7 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
     let owner = owner(&client, &settings.place).await;
     let injection = inject::Settings {
         operator_namespace: settings.place.operator_namespace.clone(),
+        excluded_namespaces: settings.excluded_namespaces.clone(),
         sidecar_image: settings.sidecar_image.clone(),
         image_pull_policy: settings.image_pull_policy.clone(),
     };
@@ -80,7 +81,7 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
         client.clone(),
         resolver.clone(),
         settings.webhook_port,
-        injection,
+        injection.clone(),
         metrics.registry(),
     )?;
     webhook.ready = ready.webhook.clone();
@@ -126,7 +127,8 @@ pub async fn run(client: Client, settings: Run) -> Result<(), Error> {
         ready.webhook.store(true, Ordering::Relaxed);
     } else {
         parts.spawn(whole(certs::run(client.clone(), certs, leadership.clone(), work.clone())));
-        parts.spawn(whole(workload::run(client.clone(), leadership, work.clone())));
+        let tending = workload::run(client.clone(), injection.clone(), leadership, work.clone());
+        parts.spawn(whole(tending));
         let work = work.clone();
         parts.spawn(async move { Ok(Box::pin(webhook::run(webhook, work)).await?) });
     }

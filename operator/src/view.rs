@@ -1,7 +1,7 @@
 //! What the leader's watches hold, and their streams of changes.
 //!
-//! Each kind is watched once. What is kept is pruned to what is used, and of Secrets nothing but
-//! the metadata is even read.
+//! Each kind is watched once, and what is kept is pruned to what is used. Secrets are not watched at
+//! all.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -162,7 +162,8 @@ fn told<K>(
 /// Keeps of a pod what [`crate::cluster::usage`] reads.
 fn prune(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
-    pod.annotations_mut().retain(|key, _| key == names::CONFIG_HASH || key == names::CLUSTER);
+    let kept = [names::CONFIG_HASH, names::SIDECAR_HASH, names::CLUSTER];
+    pod.annotations_mut().retain(|key, _| kept.contains(&key.as_str()));
     if let Some(spec) = pod.spec.take() {
         let mut kept = k8s_openapi::api::core::v1::PodSpec {
             host_network: spec.host_network,

@@ -31,6 +31,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- default (include "warp.fullname" .) .Values.serviceAccount.name -}}
 {{- end -}}
 
+{{/* The account of the Job at the release's end; the operator's where the chart may make none. */}}
+{{- define "warp.cleanupServiceAccountName" -}}
+{{- ternary (printf "%s-cleanup" (include "warp.fullname" .)) .Values.serviceAccount.name .Values.serviceAccount.create -}}
+{{- end -}}
+
+{{/*
+Not empty if the release's end is the end of all that Warp made. WarpClusters and WarpPolicies that
+outlive it, because their definitions do, are not deleted, nor is what runs for them.
+*/}}
+{{- define "warp.cleans" -}}
+{{- if and .Values.cleanup.enabled .Values.crds.install (not .Values.crds.keep) -}}yes{{- end -}}
+{{- end -}}
+
 {{- define "warp.certsSecretName" -}}
 {{- default (printf "%s-webhook-tls" (include "warp.fullname" .)) .Values.certs.secretName -}}
 {{- end -}}

@@ -16,7 +16,7 @@ use crate::peer::{Peer, Wish};
 use crate::process::CpuClock;
 
 /// How long a server may take to answer the first time; under valgrind it takes some.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two tries of the first contact: what the time of the start is exact to.
 const RETRY: Duration = Duration::from_micros(50);
 

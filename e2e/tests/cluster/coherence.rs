@@ -46,7 +46,7 @@ async fn annotated_deployments_share_what_they_write_within_100_ms() -> Outcome 
 async fn a_cluster_on_redis_does_the_same() -> Outcome {
     in_a_shop("coherence-redis", Store::Redis, async |shop: &Shop| {
         let apps = shop.inject().await?;
-        let last = measure(&apps, 200).await?;
+        let last = measure(&apps, 1_000).await?;
         for (key, value) in &last {
             let held = kubectl(&[
                 "-n",

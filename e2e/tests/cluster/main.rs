@@ -5,6 +5,7 @@
 //! installation, and is run last.
 
 mod bus;
+mod chart;
 mod coherence;
 mod operator;
 mod policy;

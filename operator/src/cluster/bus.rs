@@ -3,11 +3,12 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Service;
 use warp_crds::cluster::{Bus, ExternalNats, NatsBus, SecretKeyRef};
+use warp_crds::nats::Credentials;
 use warp_crds::{WarpCluster, names};
 
 use super::build::credentials::Values;
 use crate::nats::config::{CLIENT_PORT, Servers};
-use crate::nats::connection::{Credentials, connect};
+use crate::nats::connection::connect;
 use crate::nats::stream::{self, Found, Limits, Wanted};
 
 /// The bus as it was found.
@@ -101,11 +102,11 @@ async fn provide(
     credentials: Credentials,
     limits: Option<Limits>,
 ) -> View {
-    let client = match connect(urls, credentials).await {
+    let wanted = Wanted { tenant: names::tenant(cluster), limits };
+    let client = match connect(urls, credentials, &wanted.tenant).await {
         Ok(client) => client,
         Err(error) => return View::Unreachable(error.to_string()),
     };
-    let wanted = Wanted { tenant: names::tenant(cluster), limits };
     match stream::ensure(&client, &wanted).await {
         Ok(found) => View::Connected(found),
         Err(error) => View::NoStream(error.to_string()),

@@ -20,67 +20,65 @@ use super::rollout::{Present, Server};
 #[derive(Debug)]
 pub struct Found {
     /// What its sidecars run until now.
-    pub compiled: Option<Manifests>,
+    pub compiled: Option<Compiled>,
     /// The files of its credentials as they were handed out until now.
     pub files: BTreeMap<String, ByteString>,
     /// The Secrets that it names, and those that what runs until now names.
     pub secrets: Values,
     /// Its managed NATS.
-    pub stateful_set: Option<StatefulSet>,
-    /// The Service of its managed NATS' clients.
-    pub service: Option<Service>,
-    /// The keys of its managed NATS.
-    pub nats_secret: BTreeMap<String, ByteString>,
+    pub nats: Nats,
     /// The pods of its managed NATS.
     pub nats_pods: Vec<Pod>,
     /// Pods or volumes of an earlier managed NATS are still on their way out. A StatefulSet that
     /// meets them backs off for minutes.
     pub leftovers: bool,
-    /// Objects of others that stand where a managed NATS would go, such as `Service shop-nats`.
+}
+
+/// A cluster's configuration as it was written last.
+#[derive(Clone, Debug)]
+pub struct Compiled {
+    /// See [`manifest::hash`].
+    pub hash: String,
+    /// What it says.
+    pub manifests: Manifests,
+}
+
+/// What stands where a managed NATS is, or would go.
+#[derive(Debug)]
+pub struct Nats {
+    /// The servers.
+    pub stateful_set: Option<StatefulSet>,
+    /// The Service of their clients.
+    pub service: Option<Service>,
+    /// Their keys.
+    pub secret: BTreeMap<String, ByteString>,
+    /// Objects of others, such as `Service shop-nats`.
     pub taken: Vec<String>,
+    /// Servers of an earlier cluster of the same name.
+    going: bool,
 }
 
 /// Reads it.
 pub async fn dereference(client: &Client, cluster: &WarpCluster) -> Result<Found, kube::Error> {
     let namespace = cluster.namespace().unwrap_or_default();
     let config_object = names::config_object(&namespace, &cluster.name_any());
-    let nats_object = names::nats_object(&cluster.name_any());
-    let config_maps: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
-    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
-    let (config_map, files, stateful_set, service, nats_secret) = tokio::try_join!(
-        config_maps.get_opt(&config_object),
+    let (compiled, files, nats) = tokio::try_join!(
+        compiled(client, cluster),
         secrets.get_opt(&config_object),
-        stateful_sets.get_opt(&nats_object),
-        services.get_opt(&nats_object),
-        secrets.get_opt(&nats_object),
+        nats(client, cluster),
     )?;
-    // What an earlier cluster of the same name left is collected by Kubernetes in a moment.
-    let ours = |metadata: &ObjectMeta| {
-        let mut owners = metadata.owner_references.iter().flatten();
-        owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
-    };
-    let compiled = config_map.filter(|map| ours(&map.metadata)).and_then(|map| {
-        let text = map.data?.remove(names::CONFIG_FILE)?;
-        // A text that this version doesn't take counts as none.
-        manifest::parse(&text).ok()
-    });
-    let taken =
-        [taken(stateful_set.as_ref()), taken(service.as_ref()), taken(nats_secret.as_ref())];
-    let going = stateful_set.as_ref().is_some_and(|set| !ours(&set.metadata));
-    let stateful_set = stateful_set.filter(|_| !going);
     let servers = ListParams::default().labels(&selector(cluster));
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let nats_pods = pods.list(&servers).await?.items;
-    let leftovers = stateful_set.is_none() && {
+    let leftovers = nats.stateful_set.is_none() && {
         let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
         let claims = claims.list_metadata(&servers).await?.items;
-        going
+        nats.going
             || nats_pods.iter().any(|pod| is_going(&pod.metadata))
             || claims.iter().any(|claim| is_going(&claim.metadata))
     };
-    let before = compiled.as_ref().map(|manifests| &manifests.cluster.spec);
+    let before = compiled.as_ref().map(|compiled| &compiled.manifests.cluster.spec);
     let mut values = Values::new();
     for reference in
         references(&cluster.spec).into_iter().chain(before.into_iter().flat_map(references))
@@ -94,18 +92,64 @@ pub async fn dereference(client: &Client, cluster: &WarpCluster) -> Result<Found
             .and_then(|secret| secret.data?.remove(&reference.key).map(|value| value.0));
         values.insert(reference.clone(), value);
     }
-    let data = |secret: Option<Secret>| secret.and_then(|secret| secret.data).unwrap_or_default();
     Ok(Found {
         compiled,
-        files: data(files.filter(|secret| ours(&secret.metadata))),
+        files: data(files.filter(|secret| is_owned(&secret.metadata, cluster))),
         secrets: values,
-        stateful_set,
-        service,
-        nats_secret: data(nats_secret),
+        nats,
         nats_pods,
         leftovers,
-        taken: taken.into_iter().flatten().collect(),
     })
+}
+
+/// Reads what the sidecars of a cluster run until now. A text that this version doesn't take counts
+/// as none.
+pub async fn compiled(
+    client: &Client,
+    cluster: &WarpCluster,
+) -> Result<Option<Compiled>, kube::Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
+    let map = api.get_opt(&names::config_object(&namespace, &cluster.name_any())).await?;
+    Ok(map.filter(|map| is_owned(&map.metadata, cluster)).and_then(|map| {
+        let text = map.data?.remove(names::CONFIG_FILE)?;
+        let manifests = manifest::parse(&text).ok()?;
+        Some(Compiled { hash: manifest::hash(&text), manifests })
+    }))
+}
+
+/// Reads what stands where a managed NATS of the cluster is, or would go.
+pub async fn nats(client: &Client, cluster: &WarpCluster) -> Result<Nats, kube::Error> {
+    let namespace = cluster.namespace().unwrap_or_default();
+    let name = names::nats_object(&cluster.name_any());
+    let stateful_sets: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
+    let (stateful_set, service, secret) = tokio::try_join!(
+        stateful_sets.get_opt(&name),
+        services.get_opt(&name),
+        secrets.get_opt(&name),
+    )?;
+    let taken = [taken(stateful_set.as_ref()), taken(service.as_ref()), taken(secret.as_ref())];
+    let going = stateful_set.as_ref().is_some_and(|set| !is_owned(&set.metadata, cluster));
+    Ok(Nats {
+        stateful_set: stateful_set.filter(|_| !going),
+        service,
+        secret: data(secret),
+        taken: taken.into_iter().flatten().collect(),
+        going,
+    })
+}
+
+/// Whether it is the cluster's own. What an earlier cluster of the same name left is collected by
+/// Kubernetes in a moment.
+fn is_owned(metadata: &ObjectMeta, cluster: &WarpCluster) -> bool {
+    let mut owners = metadata.owner_references.iter().flatten();
+    owners.any(|owner| Some(&owner.uid) == cluster.metadata.uid.as_ref())
+}
+
+fn data(secret: Option<Secret>) -> BTreeMap<String, ByteString> {
+    secret.and_then(|secret| secret.data).unwrap_or_default()
 }
 
 /// The object's kind and name, if the operator hasn't made it.

@@ -9,6 +9,7 @@ pub mod bus;
 pub mod dereference;
 pub mod events;
 pub mod observe;
+pub mod outdated;
 pub mod reconcile;
 pub mod rollout;
 pub mod status;

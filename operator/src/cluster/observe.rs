@@ -52,8 +52,13 @@ pub fn has_read(observation: &Observation, hash: &str) -> bool {
 }
 
 /// The numbers of the status. `hash` is the configuration that the sidecars are to run, `missing`
-/// how many pods should have one and don't.
-pub fn summarize(observations: &[Observation], hash: &str, missing: usize) -> SidecarsSummary {
+/// how many pods should have one and don't, `outdated` how many should have another one.
+pub fn summarize(
+    observations: &[Observation],
+    hash: &str,
+    missing: usize,
+    outdated: usize,
+) -> SidecarsSummary {
     let running: Vec<_> = observations.iter().filter_map(|o| o.answer.as_ref()).collect();
     let answered: Vec<&SidecarStatus> = running.iter().filter_map(|a| a.as_ref().ok()).collect();
     let count = |wanted: &dyn Fn(&SidecarStatus) -> bool| {
@@ -74,6 +79,7 @@ pub fn summarize(observations: &[Observation], hash: &str, missing: usize) -> Si
         misses,
         hit_ratio: ratio(hits, misses),
         missing: number(missing),
+        outdated: number(outdated),
     }
 }
 
@@ -118,7 +124,15 @@ pub(super) mod tests {
     }
 
     fn at(address: Option<String>) -> Sidecar {
-        Sidecar { namespace: "n".to_owned(), pod: "p".to_owned(), address, told: None }
+        Sidecar {
+            namespace: "n".to_owned(),
+            pod: "p".to_owned(),
+            uid: None,
+            workload: None,
+            address,
+            told: None,
+            made: None,
+        }
     }
 
     #[test]
@@ -133,7 +147,7 @@ pub(super) mod tests {
             observed(None),
         ];
         assert_eq!(
-            summarize(&seen, "new", 2),
+            summarize(&seen, "new", 2, 1),
             SidecarsSummary {
                 running: 3,
                 reachable: 2,
@@ -144,9 +158,10 @@ pub(super) mod tests {
                 misses: 2,
                 hit_ratio: Some("0.667".to_owned()),
                 missing: 2,
+                outdated: 1,
             }
         );
-        assert_eq!(summarize(&[], "new", 0), SidecarsSummary::default());
+        assert_eq!(summarize(&[], "new", 0, 0), SidecarsSummary::default());
     }
 
     #[test]
@@ -185,8 +200,8 @@ pub(super) mod tests {
         let mut seen = ask(&reqwest::Client::new(), sidecars.map(at).into()).await;
         seen.sort_by_key(|o| matches!(o.answer, Some(Ok(_))));
         assert_eq!(seen.pop().unwrap().answer, Some(Ok(answer("h"))));
-        assert_eq!(summarize(&seen, "h", 0).running, 2);
-        assert_eq!(summarize(&seen, "h", 0).reachable, 0);
+        assert_eq!(summarize(&seen, "h", 0, 0).running, 2);
+        assert_eq!(summarize(&seen, "h", 0, 0).reachable, 0);
         server.abort();
     }
 }

@@ -22,10 +22,12 @@ use super::build::{
     config_map, credentials, nats_config, nats_pdb, nats_services, nats_stateful_set,
 };
 use super::dereference::{Found, dereference, rollout};
+use super::outdated::Outdated;
 use super::usage::{self, Sidecar};
 use super::validate::{Accepted, Nothing, Standing, managed_nats, validate};
 use super::{bus, events, observe, rollout, status, touch};
 use crate::context::Context;
+use crate::inject::Plan;
 use crate::nats::config::{Servers, headless_service};
 use crate::nats::keys::{KeyError, Keys};
 use crate::policy::accept::Claim;
@@ -109,9 +111,9 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
     let client = &context.client;
     let found = Box::pin(dereference(client, cluster)).await.map_err(Error::Dereference)?;
     let standing = Standing {
-        compiled: found.compiled.as_ref(),
-        stateful_set: found.stateful_set.as_ref(),
-        taken: &found.taken,
+        compiled: found.compiled.as_ref().map(|compiled| &compiled.manifests),
+        stateful_set: found.nats.stateful_set.as_ref(),
+        taken: &found.nats.taken,
     };
     let accepted = match validate(cluster, claims(cluster, context), standing) {
         Ok(accepted) => accepted,
@@ -129,7 +131,7 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
     let namespace = cluster.namespace().unwrap_or_default();
     let nats = managed_nats(&accepted.cluster);
     let keys = match nats {
-        Some(_) => Some(Keys::complete(&found.nats_secret, &mut rand::rng())?),
+        Some(_) => Some(Keys::complete(&found.nats.secret, &mut rand::rng())?),
         None => None,
     };
     let servers = nats.zip(keys.as_ref()).map(|(spec, keys)| Servers {
@@ -153,8 +155,8 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
     touch::tell(client, news.collect()).await;
 
     let managed = servers.as_ref().map(|servers| bus::Managed {
-        stateful_set: found.stateful_set.as_ref(),
-        service: found.service.as_ref(),
+        stateful_set: found.nats.stateful_set.as_ref(),
+        service: found.nats.service.as_ref(),
         servers,
     });
     let (bus, sidecars) = tokio::join!(
@@ -173,10 +175,13 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
     });
     touch::tell(client, again.collect()).await;
 
-    let summary = observe::summarize(&sidecars, &accepted.hash, users.missing);
+    // As the webhook injects: by the cluster as it is written.
+    let plan = Plan::new(cluster, &context.injection);
+    let outdated = Outdated::among(&users.sidecars, &plan.hash());
+    let summary = observe::summarize(&sidecars, &accepted.hash, users.missing, outdated.pods);
     context.metrics.observed(&namespace, &cluster.name_any(), &summary);
     let updating = summary.current < summary.reachable;
-    if servers.is_none() && found.stateful_set.is_some() && !updating {
+    if servers.is_none() && found.nats.stateful_set.is_some() && !updating {
         prune_nats(&namespace, &name, client).await.map_err(Error::Prune)?;
     }
     let observations = status::conditions(&status::Seen {
@@ -187,6 +192,7 @@ async fn run(cluster: &WarpCluster, context: &Context) -> Result<Action, Error> 
         missing_secrets: &missing_secrets(&accepted.cluster, &found),
         sidecars: &sidecars,
         summary: &summary,
+        outdated: &outdated,
         failed_namespaces: &distributed.failed,
     });
     let pace = pace(&bus, &summary);
@@ -313,7 +319,7 @@ async fn apply_nats(
         _ => None,
     };
     let behind = stream.map(|stream| stream.behind.as_slice());
-    let standing = found.stateful_set.as_ref();
+    let standing = found.nats.stateful_set.as_ref();
     let present = standing.map(|set| rollout(set, &found.nats_pods, behind));
     let epoch = stream
         .map(|stream| &stream.epoch)
@@ -392,7 +398,7 @@ async fn write(
 /// Tells of a failure in the status, if that can be written.
 async fn report(cluster: &WarpCluster, error: &Error, context: &Context) {
     let previous = cluster.status.clone().unwrap_or_default();
-    let observations = status::failed(&previous, error.category(), error.to_string());
+    let observations = status::failed(cluster, error.category(), &error.to_string());
     let hash = previous.config_hash.as_deref();
     if let Err(again) = write(cluster, &observations, hash, previous.sidecars, context).await {
         tracing::debug!(error = %again, "the failure couldn't be told in the status");

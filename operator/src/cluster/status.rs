@@ -13,6 +13,7 @@ use warp_crds::status::{SidecarStatus, SidecarsSummary, WarpClusterStatus};
 use warp_crds::validation::Violation;
 use warp_crds::{WarpCluster, names};
 
+use super::outdated::Outdated;
 use super::{bus, observe};
 
 /// What was seen in one reconciliation.
@@ -32,49 +33,35 @@ pub struct Seen<'a> {
     pub sidecars: &'a [observe::Observation],
     /// Their sum.
     pub summary: &'a SidecarsSummary,
+    /// Those that should be made anew.
+    pub outdated: &'a Outdated,
     /// Namespaces that the configuration couldn't be written to, with an error's words.
     pub failed_namespaces: &'a [(String, String)],
 }
 
-/// What a fault that keeps the operator from looking is told as. The rest stays as it was.
-pub fn failed(previous: &WarpClusterStatus, category: &str, message: String) -> Vec<Observation> {
-    let mut kept = kept(previous, &[conditions::DEGRADED]);
-    kept.push(Observation::new(conditions::DEGRADED, true, category, message));
-    kept
+/// What a fault that keeps the operator from its work is told as. The rest stays as it was. But a
+/// generation that it never got through to isn't ready, whatever the one before was.
+pub fn failed(cluster: &WarpCluster, category: &str, message: &str) -> Vec<Observation> {
+    let before = cluster.status.iter().flat_map(|status| &status.conditions);
+    let judged = before.into_iter().any(|condition| {
+        condition.type_ == conditions::READY
+            && condition.observed_generation == cluster.metadata.generation
+    });
+    let unready = (!judged).then(|| {
+        let message = format!("the WarpCluster as it is now isn't applied yet: {message}");
+        Observation::new(conditions::READY, false, category, message)
+    });
+    let degraded = Observation::new(conditions::DEGRADED, true, category, message);
+    unready.into_iter().chain([degraded]).collect()
 }
 
-/// The conditions of a cluster that isn't accepted, where none was before.
+/// What is told of a cluster that isn't accepted, where none was before. The rest stays as it was.
 pub fn refused(previous: &WarpClusterStatus, refused: &[Violation]) -> Vec<Observation> {
-    let mut all = vec![ready_when_refused(refused, "")];
-    all.extend(kept(previous, &[conditions::READY]));
-    for type_ in [conditions::BUS_READY, conditions::STORAGE_READY] {
-        if all.iter().all(|observation| observation.type_ != type_) {
-            all.push(Observation::new(type_, None, "NotAccepted", "nothing was set up"));
-        }
-    }
-    all
-}
-
-fn kept(previous: &WarpClusterStatus, but: &[&str]) -> Vec<Observation> {
-    [
-        conditions::READY,
-        conditions::BUS_READY,
-        conditions::STORAGE_READY,
-        conditions::SIDECARS_CURRENT,
-        conditions::DEGRADED,
-    ]
-    .into_iter()
-    .filter(|type_| !but.contains(type_))
-    .filter_map(|type_| {
-        let condition = previous.conditions.iter().find(|c| c.type_ == type_)?;
-        let status = match condition.status.as_str() {
-            "True" => Some(true),
-            "False" => Some(false),
-            _ => None,
-        };
-        Some(Observation::new(type_, status, &condition.reason, &condition.message))
-    })
-    .collect()
+    let unset = [conditions::BUS_READY, conditions::STORAGE_READY]
+        .into_iter()
+        .filter(|type_| previous.conditions.iter().all(|condition| condition.type_ != *type_))
+        .map(|type_| Observation::new(type_, None, "NotAccepted", "nothing was set up"));
+    [ready_when_refused(refused, "")].into_iter().chain(unset).collect()
 }
 
 /// The conditions of a cluster that runs.
@@ -156,16 +143,25 @@ fn storage_ready(seen: &Seen<'_>) -> Observation {
 fn sidecars_current(seen: &Seen<'_>) -> Observation {
     let summary = seen.summary;
     let numbers = format!("{} of {} run it", summary.current, summary.running);
-    let (status, reason, message) = if summary.running == 0 {
-        (true, "NoSidecars", "no sidecar runs".to_owned())
-    } else if summary.current == summary.running {
-        (true, "Current", numbers)
-    } else if let Some(error) = first(seen, |status| status.config_error.clone()) {
+    let (status, reason, message) = if let Some(error) =
+        first(seen, |status| status.config_error.clone())
+    {
         (false, "Refused", format!("{numbers}; a sidecar refuses it: {error}"))
-    } else if summary.current == summary.reachable {
+    } else if summary.current < summary.reachable {
+        (false, "Updating", numbers)
+    } else if summary.outdated > 0 {
+        let message = format!(
+            "{numbers}, but {} pods carry a sidecar that was made for another spec.sidecar or by another version of the operator, and stay as they are until they are made anew; {}",
+            summary.outdated,
+            seen.outdated.advice()
+        );
+        (false, "RolloutNeeded", message)
+    } else if summary.running == 0 {
+        (true, "NoSidecars", "no sidecar runs".to_owned())
+    } else if summary.reachable < summary.running {
         (false, "Unreachable", format!("{numbers}; the others don't answer"))
     } else {
-        (false, "Updating", numbers)
+        (true, "Current", numbers)
     };
     Observation::new(conditions::SIDECARS_CURRENT, status, reason, message)
 }
@@ -308,6 +304,7 @@ mod tests {
         missing_secrets: Vec<SecretKeyRef>,
         sidecars: Vec<observe::Observation>,
         missing: usize,
+        outdated: Outdated,
     }
 
     impl World {
@@ -319,12 +316,13 @@ mod tests {
                 missing_secrets: vec![],
                 sidecars: vec![],
                 missing: 0,
+                outdated: Outdated::default(),
             }
         }
 
         /// Each condition as `Type=Status/Reason`.
         fn told(&self) -> Vec<String> {
-            let summary = summarize(&self.sidecars, "h", self.missing);
+            let summary = summarize(&self.sidecars, "h", self.missing, self.outdated.pods);
             let seen = Seen {
                 refused: &self.refused,
                 bus: &self.bus,
@@ -333,6 +331,7 @@ mod tests {
                 missing_secrets: &self.missing_secrets,
                 sidecars: &self.sidecars,
                 summary: &summary,
+                outdated: &self.outdated,
                 failed_namespaces: &[],
             };
             let word = |status| match status {
@@ -375,6 +374,19 @@ mod tests {
                 "Degraded=False/AsExpected"
             ]
         );
+    }
+
+    #[test]
+    fn a_sidecar_that_was_made_otherwise_needs_a_rollout() {
+        let mut world = World::well();
+        world.sidecars = vec![observed(Some(Ok(answer("h"))))];
+        world.outdated.pods = 1;
+        assert_eq!(world.told()[3], "SidecarsCurrent=False/RolloutNeeded");
+        assert_eq!(world.told()[0], "Ready=True/Ready");
+        world.sidecars = vec![observed(Some(Ok(answer("older"))))];
+        assert_eq!(world.told()[3], "SidecarsCurrent=False/Updating", "first things first");
+        world.sidecars = vec![observed(None)];
+        assert_eq!(world.told()[3], "SidecarsCurrent=False/RolloutNeeded", "it may never start");
     }
 
     #[test]
@@ -465,7 +477,26 @@ mod tests {
         let first = make(&cluster, Timestamp::UNIX_EPOCH);
         cluster.status = Some(first.clone());
         assert_eq!(make(&cluster, Timestamp::MAX), first);
-        let failed = failed(&first, "Apply", "no".to_owned());
-        assert_eq!(failed.len(), 4);
+    }
+
+    #[test]
+    fn a_generation_that_was_never_applied_is_not_ready() {
+        let mut cluster = WarpCluster::new("c", Default::default());
+        let told = |cluster: &WarpCluster| -> Vec<(&'static str, Option<bool>)> {
+            failed(cluster, "ApplyFailed", "no").iter().map(|c| (c.type_, c.status)).collect()
+        };
+        let both = [(conditions::READY, Some(false)), (conditions::DEGRADED, Some(true))];
+        cluster.metadata.generation = Some(1);
+        assert_eq!(told(&cluster), both, "nothing was ever said of it");
+        let ready = [Observation::new(conditions::READY, true, "Ready", "")];
+        let now = Timestamp::UNIX_EPOCH;
+        cluster.status = Some(next(&cluster, &ready, None, SidecarsSummary::default(), now));
+        assert_eq!(told(&cluster), both[1..], "this one was ready before the fault");
+        cluster.metadata.generation = Some(2);
+        assert_eq!(told(&cluster), both);
+        let observations = failed(&cluster, "ApplyFailed", "no");
+        let after = next(&cluster, &observations, None, SidecarsSummary::default(), now);
+        assert!(!conditions::is_true(&after.conditions, conditions::READY));
+        assert_eq!(after.conditions[0].observed_generation, Some(2));
     }
 }

@@ -50,6 +50,7 @@ fn next(told: Option<&str>, version: &str, current: bool, now: i64) -> Option<St
 pub struct Due {
     namespace: String,
     pod: String,
+    uid: Option<String>,
     value: String,
 }
 
@@ -57,20 +58,26 @@ pub struct Due {
 /// `current` whether the sidecar is known to run it.
 pub fn due(sidecar: &Sidecar, version: &str, current: bool, now: i64) -> Option<Due> {
     let value = next(sidecar.told.as_deref(), version, current, now)?;
-    Some(Due { namespace: sidecar.namespace.clone(), pod: sidecar.pod.clone(), value })
+    let Sidecar { namespace, pod, uid, .. } = sidecar.clone();
+    Some(Due { namespace, pod, uid, value })
 }
 
 /// Tells the kubelets.
 pub async fn tell(client: &Client, due: Vec<Due>) {
     stream::iter(due)
-        .for_each_concurrent(CONCURRENCY, async |Due { namespace, pod, value }| {
+        .for_each_concurrent(CONCURRENCY, async |Due { namespace, pod, uid, value }| {
             let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-            let patch = json!({"metadata": {"annotations": {(names::CONFIG_HASH): value}}});
-            let told =
-                api.patch_metadata(&pod, &PatchParams::default(), &Patch::Merge(patch)).await;
-            match told {
+            let patch = json!({
+                "apiVersion": "v1",
+                "kind": "Pod",
+                // With the uid, a pod that is gone isn't made anew.
+                "metadata": {"name": pod, "uid": uid, "annotations": {(names::CONFIG_HASH): value}},
+            });
+            let params = PatchParams::apply(names::FIELD_MANAGER).force();
+            match api.patch_metadata(&pod, &params, &Patch::Apply(patch)).await {
                 Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                // Gone, or another of its name.
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
                 // The next reconciliation tries again.
                 Err(error) => tracing::debug!(namespace, pod, %error, "the pod wasn't annotated"),
             }

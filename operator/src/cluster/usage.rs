@@ -18,10 +18,17 @@ pub struct Sidecar {
     pub namespace: String,
     /// Its name.
     pub pod: String,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// What to restart for it to be made anew, as `kubectl rollout restart` takes it; absent where
+    /// that makes nothing anew.
+    pub workload: Option<String>,
     /// `host:port` of the sidecar's `/status`; absent while it isn't running.
     pub address: Option<String>,
     /// The annotation [`names::CONFIG_HASH`].
     pub told: Option<String>,
+    /// The annotation [`names::SIDECAR_HASH`].
+    pub made: Option<String>,
 }
 
 /// The cluster, as (namespace, name), that an injected pod belongs to.
@@ -61,9 +68,29 @@ pub fn sidecar(pod: &Pod) -> Option<Sidecar> {
     Some(Sidecar {
         namespace: pod.namespace().unwrap_or_default(),
         pod: pod.name_any(),
+        uid: pod.uid(),
+        workload: workload(pod),
         address: address.filter(|_| started),
         told: pod.annotations().get(names::CONFIG_HASH).cloned(),
+        made: pod.annotations().get(names::SIDECAR_HASH).cloned(),
     })
+}
+
+/// See [`Sidecar::workload`].
+fn workload(pod: &Pod) -> Option<String> {
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true))?;
+    let name = &owner.name;
+    match owner.kind.as_str() {
+        // A Deployment's ReplicaSet has its name and a hash that is a label of its pods.
+        "ReplicaSet" => {
+            let hash = pod.labels().get("pod-template-hash")?;
+            let deployment = name.strip_suffix(hash.as_str())?.strip_suffix('-')?;
+            Some(format!("deployment/{deployment}"))
+        }
+        "StatefulSet" => Some(format!("statefulset/{name}")),
+        "DaemonSet" => Some(format!("daemonset/{name}")),
+        _ => None,
+    }
 }
 
 /// The namespaces that need the configuration of `cluster`: its own, and of those that it allows
@@ -147,6 +174,7 @@ mod tests {
     fn settings() -> inject::Settings {
         inject::Settings {
             operator_namespace: "warp-system".to_owned(),
+            excluded_namespaces: vec!["infra".to_owned()],
             sidecar_image: "sidecar".to_owned(),
             image_pull_policy: None,
         }
@@ -198,8 +226,11 @@ mod tests {
         let sidecars = ["used", "going", "foreign"].map(|namespace| Sidecar {
             namespace: namespace.to_owned(),
             pod: "p".to_owned(),
+            uid: None,
+            workload: None,
             address: None,
             told: None,
+            made: None,
         });
         let found = namespaces(&shop, &sidecars, &all, &[&shop], &settings());
         assert_eq!(found.into_iter().collect::<Vec<_>>(), ["prod", "used", "web"]);
@@ -220,5 +251,29 @@ mod tests {
         assert_eq!(count(&pod("prod", &asks, &json!([]), &json!({"phase": "Pending"}))), 0);
         assert_eq!(count(&pod("prod", &json!({}), &json!([]), &running)), 0);
         assert_eq!(count(&pod("other", &asks, &json!([]), &running)), 0);
+    }
+
+    #[test]
+    fn a_pod_of_an_excluded_namespace_misses_nothing() {
+        let home = namespace(json!({"name": "infra"}));
+        let shop = cluster("infra", &[]);
+        let asks = json!({"warpcache.dev/inject": "enabled"});
+        let pod = pod("infra", &asks, &json!([]), &json!({"phase": "Running"}));
+        assert_eq!(missing(&shop, &[&pod], &[&home], &[&shop], &settings()), 0);
+    }
+
+    #[test]
+    fn the_workload_that_makes_a_pod_is_named_as_kubectl_takes_it() {
+        let named = |kind: &str, name: &str| {
+            let owner = json!({"apiVersion": "", "kind": kind, "name": name, "uid": "", "controller": true});
+            let mut pod = pod("web", &json!({"pod-template-hash": "5d8f"}), &json!([]), &json!({}));
+            pod.metadata.owner_references = serde_json::from_value(json!([owner])).unwrap();
+            workload(&pod)
+        };
+        assert_eq!(named("ReplicaSet", "shop-api-5d8f").as_deref(), Some("deployment/shop-api"));
+        assert_eq!(named("StatefulSet", "db").as_deref(), Some("statefulset/db"));
+        assert_eq!(named("DaemonSet", "agent").as_deref(), Some("daemonset/agent"));
+        assert_eq!(named("ReplicaSet", "by-hand"), None);
+        assert_eq!(named("Job", "import"), None);
     }
 }

@@ -55,21 +55,30 @@ pub struct Standing<'a> {
     pub taken: &'a [String],
 }
 
+/// The cluster that holds: as it is, or as it was accepted last, and then with why it isn't as it is.
+pub fn effective(
+    cluster: &WarpCluster,
+    standing: Standing<'_>,
+) -> Result<(WarpCluster, Vec<Violation>), Nothing> {
+    let refused = violations(cluster, standing);
+    let mut effective = cluster.clone();
+    if !refused.is_empty() {
+        match standing.compiled {
+            Some(before) => effective.spec = before.cluster.spec.clone(),
+            None => return Err(Nothing::Refused(refused)),
+        }
+    }
+    Ok((effective, refused))
+}
+
 /// Judges `cluster` and the claims on it.
 pub fn validate(
     cluster: &WarpCluster,
     claims: Vec<Claim>,
     standing: Standing<'_>,
 ) -> Result<Accepted, Nothing> {
+    let (effective, refused) = effective(cluster, standing)?;
     let compiled = standing.compiled;
-    let refused = violations(cluster, standing);
-    let mut effective = cluster.clone();
-    if !refused.is_empty() {
-        match compiled {
-            Some(before) => effective.spec = before.cluster.spec.clone(),
-            None => return Err(Nothing::Refused(refused)),
-        }
-    }
     let previous: BTreeMap<String, WarpPolicySpec> = compiled
         .iter()
         .flat_map(|before| &before.policies)

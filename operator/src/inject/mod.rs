@@ -24,12 +24,23 @@ pub use sidecar::{METRICS_PORT_NAME, Plan};
 /// What every injection depends on besides the pod, its namespace and its WarpCluster.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// The namespace whose pods are never injected, the operator's own.
+    /// The operator's own namespace.
     pub operator_namespace: String,
+    /// Namespaces that the webhook isn't asked for, besides Kubernetes' and the operator's.
+    pub excluded_namespaces: Vec<String>,
     /// The sidecar's image where the WarpCluster names none.
     pub sidecar_image: String,
     /// `imagePullPolicy` of the sidecar; Kubernetes' default when left out.
     pub image_pull_policy: Option<String>,
+}
+
+impl Settings {
+    /// Whether pods of `namespace` are never injected, whatever they ask for.
+    pub fn excludes(&self, namespace: &str) -> bool {
+        namespace == "kube-system"
+            || namespace == self.operator_namespace
+            || self.excluded_namespaces.iter().any(|excluded| excluded == namespace)
+    }
 }
 
 /// What becomes of a pod.
@@ -54,8 +65,8 @@ pub enum Decision {
 pub enum Skip {
     /// Neither the pod nor its namespace asks, or the pod asks not to.
     NotAsked,
-    /// The namespace is Kubernetes' or the operator's.
-    SystemNamespace,
+    /// The namespace is Kubernetes', the operator's or excluded.
+    ExcludedNamespace,
     /// The pod has the node's network, where the sidecar's ports could be anyone's.
     HostNetwork,
     /// The pod is the API server's image of one that a kubelet runs from a file.
@@ -79,8 +90,8 @@ pub fn decide(
     if !explicit && !by_namespace {
         return Decision::Skip(Skip::NotAsked);
     }
-    if namespace_name == "kube-system" || namespace_name == settings.operator_namespace {
-        return Decision::Skip(Skip::SystemNamespace);
+    if settings.excludes(namespace_name) {
+        return Decision::Skip(Skip::ExcludedNamespace);
     }
     if pod["spec"]["hostNetwork"] == true {
         return Decision::Skip(Skip::HostNetwork);

@@ -34,6 +34,8 @@ pub fn inject(pod: &Value, plan: &Plan) -> Injection {
     // Last, because it moves the positions of the other init containers.
     if sidecar.is_none() {
         injection.prepend(&["spec", "initContainers"], init, [plan.container.clone()].into_iter());
+        // A sidecar that is there already was made by another plan, maybe.
+        injection.hash(pod, plan);
     }
     injection
 }
@@ -49,6 +51,13 @@ impl Injection {
                 self.add(&["metadata", "labels", name], json!(value));
             }
         }
+    }
+
+    fn hash(&mut self, pod: &Value, plan: &Plan) {
+        if !pod["metadata"]["annotations"].is_object() {
+            self.add(&["metadata", "annotations"], json!({}));
+        }
+        self.add(&["metadata", "annotations", names::SIDECAR_HASH], json!(plan.hash()));
     }
 
     fn containers(&mut self, list_name: &str, pod: &Value, from: usize, plan: &Plan) {

@@ -4,7 +4,8 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::{Value, json};
-use warp_crds::{WarpCluster, names, quantity};
+use warp_crds::cluster::LogFormat;
+use warp_crds::{WarpCluster, manifest, names, quantity};
 
 use super::{Problem, Settings, full_name};
 
@@ -81,6 +82,12 @@ impl Plan {
         }
     }
 
+    /// What tells this plan from another one, for [`names::SIDECAR_HASH`].
+    pub fn hash(&self) -> String {
+        let Self { container, volumes, env, mount, .. } = self;
+        manifest::hash(&json!([container, volumes, env, mount]).to_string())
+    }
+
     /// Where the pod's own containers find the sidecar.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
@@ -125,7 +132,6 @@ fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>)
         json!({"name": SECRETS_VOLUME, "mountPath": names::SECRETS_DIR, "readOnly": true}),
     ];
     mounts.extend(socket.cloned());
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}});
     let get = |path: &str| json!({"path": path, "port": spec.metrics_port});
     let mut container = json!({
         "name": names::SIDECAR_CONTAINER,
@@ -136,12 +142,8 @@ fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>)
             "-f", format!("{}/{}", names::CONFIG_DIR, names::CONFIG_FILE),
             "--wait",
             "--secrets-dir", names::SECRETS_DIR,
-            "--metrics-address", format!("0.0.0.0:{}", spec.metrics_port),
-        ],
-        "env": [
-            field("POD_NAME", "metadata.name"),
-            field("POD_NAMESPACE", "metadata.namespace"),
-            field("POD_UID", "metadata.uid"),
+            // Of both families, whichever the pod's address is.
+            "--metrics-address", format!("[::]:{}", spec.metrics_port),
         ],
         "ports": [{"name": METRICS_PORT_NAME, "containerPort": spec.metrics_port, "protocol": "TCP"}],
         "resources": resources(cluster),
@@ -178,6 +180,14 @@ fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>)
         },
         "volumeMounts": mounts,
     });
+    if let Some(log) = &spec.log {
+        container["env"] = json!([{"name": "RUST_LOG", "value": log}]);
+    }
+    if spec.log_format == LogFormat::Json
+        && let Some(args) = container["args"].as_array_mut()
+    {
+        args.extend(["--log-format", "json"].map(Value::from));
+    }
     if let Some(policy) = &settings.image_pull_policy {
         container["imagePullPolicy"] = json!(policy);
     }

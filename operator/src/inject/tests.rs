@@ -1,16 +1,20 @@
 //! Decisions and patches, by example and by property.
 
 use json_patch::Patch;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use proptest::prelude::*;
 use serde_json::json;
 use warp_crds::WarpClusterSpec;
-use warp_crds::cluster::{MemoryStorage, PostgresStorage, SecretKeyRef, SidecarSpec, Storage};
+use warp_crds::cluster::{
+    LogFormat, MemoryStorage, PostgresStorage, SecretKeyRef, SidecarSpec, Storage,
+};
 
 use super::*;
 
 fn settings() -> Settings {
     Settings {
         operator_namespace: "warp-system".to_owned(),
+        excluded_namespaces: vec!["excluded".to_owned()],
         sidecar_image: "warp-sidecar:1".to_owned(),
         image_pull_policy: None,
     }
@@ -119,8 +123,9 @@ fn pods_that_a_sidecar_would_harm_are_let_alone() {
     let mut mirror = pod(Some("enabled"));
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "abc"});
     for (pod, namespace, expected) in [
-        (pod(None), in_namespace("kube-system"), Skip::SystemNamespace),
-        (pod(Some("enabled")), in_namespace("warp-system"), Skip::SystemNamespace),
+        (pod(None), in_namespace("kube-system"), Skip::ExcludedNamespace),
+        (pod(Some("enabled")), in_namespace("warp-system"), Skip::ExcludedNamespace),
+        (pod(Some("enabled")), in_namespace("excluded"), Skip::ExcludedNamespace),
         (on_host, enabled.clone(), Skip::HostNetwork),
         (mirror, enabled.clone(), Skip::Mirror),
     ] {
@@ -247,7 +252,7 @@ fn a_pod_gets_the_sidecar_first_and_its_containers_learn_of_it() {
             "--secrets-dir",
             "/etc/warp/secrets",
             "--metrics-address",
-            "0.0.0.0:8080"
+            "[::]:8080"
         ])
     );
     assert_eq!(after["spec"]["volumes"][0]["configMap"]["name"], "warp.shop.main");
@@ -294,6 +299,46 @@ fn what_the_sidecar_is_given_is_what_its_cluster_says() {
     let env = app["env"].as_array().unwrap();
     assert!(env.contains(&json!({"name": "REDIS_URL", "value": "redis://127.0.0.1:7000"})));
     assert!(env.contains(&json!({"name": "WARP_SOCKET", "value": "/run/warp/redis/warp.sock"})));
+}
+
+#[test]
+fn the_sidecar_logs_what_its_cluster_asks_for() {
+    let plan = |sidecar: SidecarSpec| plan_for(&pod(None), sidecar).container;
+    let quiet = plan(SidecarSpec::default());
+    assert_eq!(quiet["env"], Value::Null);
+    assert!(!quiet["args"].to_string().contains("--log-format"));
+    let log = Some("warp_sidecar=debug".to_owned());
+    let loud = plan(SidecarSpec { log, log_format: LogFormat::Json, ..Default::default() });
+    assert_eq!(loud["env"], json!([{"name": "RUST_LOG", "value": "warp_sidecar=debug"}]));
+    assert!(loud["args"].to_string().contains(r#""--log-format","json""#));
+}
+
+#[test]
+fn an_injected_pod_says_by_which_plan() {
+    let hash = |sidecar: SidecarSpec| {
+        let pod = pod(None);
+        let plan = plan_for(&pod, sidecar);
+        let (after, _) = injected(&pod, &plan);
+        let hash = after["metadata"]["annotations"][names::SIDECAR_HASH].as_str().unwrap();
+        assert_eq!(hash, plan.hash());
+        // It goes on saying so when another plan is met.
+        let other = plan_for(&pod, SidecarSpec { port: 9999, ..Default::default() });
+        let (again, _) = injected(&after, &other);
+        assert_eq!(again["metadata"]["annotations"], after["metadata"]["annotations"]);
+        hash.to_owned()
+    };
+    let default = hash(SidecarSpec::default());
+    assert_eq!(hash(SidecarSpec::default()), default);
+    let socket = Some("/run/warp/warp.sock".to_owned());
+    for other in [
+        SidecarSpec { port: 7000, ..Default::default() },
+        SidecarSpec { metrics_port: 7000, ..Default::default() },
+        SidecarSpec { image: Some("mine:2".to_owned()), ..Default::default() },
+        SidecarSpec { unix_socket: socket, ..Default::default() },
+        SidecarSpec { memory_limit: Quantity("1Gi".to_owned()), ..Default::default() },
+    ] {
+        assert_ne!(hash(other.clone()), default, "{other:?}");
+    }
 }
 
 #[test]

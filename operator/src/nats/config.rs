@@ -95,7 +95,8 @@ impl Servers<'_> {
 
     fn accounts(&self) -> serde_json::Value {
         let stream = names::invalidation_stream(self.tenant);
-        let republished = names::republish_subject(self.tenant);
+        let api = |what: &str| format!("$JS.API.STREAM.{what}.{stream}");
+        let below = |subject: String| format!("{subject}.>");
         json!({
             "SYS": {"users": [{"nkey": self.keys.system.public}]},
             "WARP": {
@@ -103,7 +104,10 @@ impl Servers<'_> {
                 "users": [
                     {
                         "nkey": self.keys.operator.public,
-                        "permissions": {"publish": ["$JS.API.>"], "subscribe": ["_INBOX.>"]},
+                        "permissions": {
+                            "publish": [api("INFO"), api("CREATE"), api("UPDATE")],
+                            "subscribe": [below(names::operator_inbox(self.tenant))],
+                        },
                     },
                     {
                         "nkey": self.keys.sidecar.public,
@@ -111,16 +115,12 @@ impl Servers<'_> {
                         "permissions": {
                             "publish": [
                                 names::invalidation_subject(self.tenant),
-                                "$JS.API.INFO",
-                                format!("$JS.API.STREAM.INFO.{stream}"),
-                                format!("$JS.API.STREAM.MSG.GET.{stream}"),
+                                api("INFO"),
                                 format!("$JS.API.DIRECT.GET.{stream}"),
-                                format!("$JS.API.DIRECT.GET.{stream}.>"),
                             ],
                             "subscribe": [
-                                republished,
-                                format!("{republished}.>"),
-                                "_INBOX.>",
+                                names::republish_subject(self.tenant),
+                                below(names::sidecar_inbox(self.tenant)),
                             ],
                         },
                     },

@@ -177,10 +177,12 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
+    use async_nats::ConnectOptions;
     use futures::StreamExt;
+    use warp_crds::nats::Credentials;
 
     use super::*;
-    use crate::nats::connection::{Credentials, connect};
+    use crate::nats::connection::connect;
     use crate::nats::server;
 
     fn wanted(bytes: i64) -> Wanted {
@@ -219,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn a_stored_invalidation_is_republished_to_the_sidecars_subject() {
         let server = server::start(jetstream_alone).await;
-        let client = connect(&[server.url()], Credentials::None).await.unwrap();
+        let client = connect(&[server.url()], Credentials::None, "prod_shop").await.unwrap();
         let first = ensure(&client, &wanted(1 << 20)).await.unwrap();
         assert_eq!(first.epoch.len(), 16);
         assert_eq!(first.behind, [""; 0]);
@@ -265,12 +267,23 @@ mod tests {
             server::start(|folder| servers.main_file().replace(DATA_DIR, folder.to_str().unwrap()))
                 .await;
         let urls = [server.url()];
-        assert!(connect(&urls, Credentials::None).await.is_err());
-        let operator = connect(&urls, Credentials::Seed(keys.operator.seed.clone())).await.unwrap();
+        assert!(connect(&urls, Credentials::None, "prod_shop").await.is_err());
+        let seed = Credentials::Seed(keys.operator.seed.clone());
+        let operator = connect(&urls, seed, "prod_shop").await.unwrap();
         let wanted = wanted(servers.stream_bytes());
         let epoch = ensure(&operator, &wanted).await.unwrap().epoch;
 
-        let sidecar = connect(&urls, Credentials::Seed(keys.sidecar.seed.clone())).await.unwrap();
+        let (denied, mut denials) = tokio::sync::mpsc::unbounded_channel();
+        let sidecar = ConnectOptions::with_nkey(keys.sidecar.seed.clone())
+            .custom_inbox_prefix(names::sidecar_inbox("prod_shop"))
+            .request_timeout(Some(Duration::from_secs(2)))
+            .event_callback(move |event| {
+                let _ = denied.send(event.to_string());
+                std::future::ready(())
+            })
+            .connect(&urls[..])
+            .await
+            .unwrap();
         let mut live = sidecar.subscribe("warp.prod_shop.rp").await.unwrap();
         sidecar.flush().await.unwrap();
         let context = jetstream::new(sidecar.clone());
@@ -279,9 +292,20 @@ mod tests {
         let stream = context.get_stream("WARP_INV_prod_shop").await.unwrap();
         assert_eq!(stream.cached_info().config.metadata[stream::EPOCH], epoch);
         assert_eq!(&stream.direct_get(ack.sequence).await.unwrap().payload[..], b"k");
-        assert_eq!(&stream.get_raw_message(ack.sequence).await.unwrap().payload[..], b"k");
 
+        // Listening to the operator's replies, or to those of a client that chose no place for them.
+        for inbox in [names::operator_inbox("prod_shop") + ".>", "_INBOX.>".to_owned()] {
+            let _replies = sidecar.subscribe(inbox.clone()).await.unwrap();
+            let denial = loop {
+                let event = denials.recv().await.unwrap();
+                if event.contains(&inbox) {
+                    break event;
+                }
+            };
+            assert!(denial.to_lowercase().contains("permissions violation"), "{denial}");
+        }
         // Skipping the stream, reaching another tenant, administering: denied.
+        assert!(stream.get_raw_message(ack.sequence).await.is_err());
         sidecar.publish("warp.prod_shop.rp", "forged".into()).await.unwrap();
         sidecar.publish("warp.other.inv", "forged".into()).await.unwrap();
         assert!(context.delete_stream("WARP_INV_prod_shop").await.is_err());

@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
-use kube::api::Api;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use warp_crds::conditions::Observation;
-use warp_crds::manifest;
+use warp_crds::policy::PolicyRules;
 use warp_crds::validation::Reason;
-use warp_crds::{WarpCluster, WarpPolicy, names};
+use warp_crds::{WarpCluster, WarpPolicy};
 
 use super::accept::{Claim, accept};
 use super::status::{self, Programmed};
+use crate::cluster::dereference::{self, Compiled};
 use crate::cluster::events;
+use crate::cluster::validate::{Nothing, Standing, effective};
 use crate::context::Context;
 use crate::view::{Cluster, Policy};
 
@@ -98,26 +98,51 @@ async fn judge(policy: &WarpPolicy, context: &Context) -> Result<Vec<Observation
             return Ok(status::without_cluster(name, Reason::NotFound, &message));
         }
     };
-    let written = written(cluster, context).await.map_err(Error::Dereference)?;
+    let compiled =
+        dereference::compiled(&context.client, cluster).await.map_err(Error::Dereference)?;
+    let defaults = match defaults(cluster, compiled.as_ref(), context).await? {
+        Ok(defaults) => defaults,
+        Err(why) => {
+            let message = format!("WarpCluster {name} isn't accepted, and never was: {why}");
+            return Ok(status::without_cluster(name, Reason::Invalid, &message));
+        }
+    };
+    let programmed = compiled.map_or_else(Programmed::default, |compiled| {
+        let policies = compiled.manifests.policies.into_iter();
+        Programmed {
+            hash: Some(compiled.hash),
+            policies: policies.map(|policy| (policy.name_any(), policy.spec)).collect(),
+        }
+    });
     let policies = context.view.policies.state_filter(|p| p.namespace() == policy.namespace());
     let claims = Claim::on(name, policies.iter().map(AsRef::as_ref));
-    let verdicts = accept(claims, &cluster.spec.defaults, &written.policies);
+    let verdicts = accept(claims, &defaults, &programmed.policies);
     let verdict = verdicts.iter().find(|verdict| verdict.name == policy.name_any());
     // It was deleted a moment ago.
     let Some(verdict) = verdict else { return Ok(Vec::new()) };
     let status = cluster.status.clone().unwrap_or_default();
-    Ok(status::conditions(&policy.spec, verdict, &written, &status))
+    Ok(status::conditions(&policy.spec, verdict, &programmed, &status))
 }
 
-/// What the configuration of the cluster's own namespace says.
-async fn written(cluster: &WarpCluster, context: &Context) -> Result<Programmed, kube::Error> {
-    let namespace = cluster.namespace().unwrap_or_default();
-    let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &namespace);
-    let map = api.get_opt(&names::config_object(&namespace, &cluster.name_any())).await?;
-    let text = map.and_then(|map| map.data?.remove(names::CONFIG_FILE)).unwrap_or_default();
-    let policies = manifest::parse(&text).map(|read| read.policies).unwrap_or_default();
-    Ok(Programmed {
-        hash: (!text.is_empty()).then(|| manifest::hash(&text)),
-        policies: policies.into_iter().map(|p| (p.name_any(), p.spec)).collect(),
+/// The defaults of the cluster that holds: as it is, or as it was accepted last, as its own
+/// controller judges it. Without either, why it isn't accepted.
+async fn defaults(
+    cluster: &WarpCluster,
+    compiled: Option<&Compiled>,
+    context: &Context,
+) -> Result<Result<PolicyRules, String>, Error> {
+    let compiled = compiled.map(|compiled| &compiled.manifests);
+    if compiled.is_some_and(|compiled| compiled.cluster.spec == cluster.spec) {
+        return Ok(Ok(cluster.spec.defaults.clone()));
+    }
+    let nats = dereference::nats(&context.client, cluster).await.map_err(Error::Dereference)?;
+    let standing =
+        Standing { compiled, stateful_set: nats.stateful_set.as_ref(), taken: &nats.taken };
+    Ok(match effective(cluster, standing) {
+        Ok((effective, _)) => Ok(effective.spec.defaults),
+        Err(Nothing::Refused(violations)) => {
+            Err(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        }
+        Err(unwritable @ Nothing::Unwritable(_)) => Err(unwritable.to_string()),
     })
 }

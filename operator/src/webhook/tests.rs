@@ -52,6 +52,7 @@ fn webhook(clusters: Vec<WarpCluster>, namespaces: Vec<ObjectMeta>) -> (State, V
     let client = kube::Client::new(service, "default");
     let settings = Settings {
         operator_namespace: "warp-system".to_owned(),
+        excluded_namespaces: Vec::new(),
         sidecar_image: "warp-sidecar:1".to_owned(),
         image_pull_policy: None,
     };

@@ -26,6 +26,8 @@ use warp_crds::names;
 
 use kind::Kind;
 
+use crate::inject;
+
 /// The field manager of what is put on templates. It is another than that of the objects which the
 /// operator makes, because an apply takes away all that its manager owned and doesn't repeat, and
 /// one of those objects could be annotated too.
@@ -57,7 +59,12 @@ impl<T> Workload for T where
 }
 
 /// Tends all workloads until `stop`, as long as `leader` says so.
-pub async fn run(client: Client, mut leader: watch::Receiver<bool>, stop: CancellationToken) {
+pub async fn run(
+    client: Client,
+    injection: inject::Settings,
+    mut leader: watch::Receiver<bool>,
+    stop: CancellationToken,
+) {
     let reporter = Reporter { controller: names::FIELD_MANAGER.to_owned(), instance: None };
     let recorder = Recorder::new(client.clone(), reporter);
     loop {
@@ -67,11 +74,11 @@ pub async fn run(client: Client, mut leader: watch::Receiver<bool>, stop: Cancel
         }
         let rest = stop.child_token();
         let tended = join_all([
-            tend::all::<Deployment>(Kind::Workload, &client, &recorder, &rest).boxed(),
-            tend::all::<StatefulSet>(Kind::Workload, &client, &recorder, &rest).boxed(),
-            tend::all::<DaemonSet>(Kind::Workload, &client, &recorder, &rest).boxed(),
-            tend::all::<CronJob>(Kind::CronJob, &client, &recorder, &rest).boxed(),
-            tend::all::<Job>(Kind::Job, &client, &recorder, &rest).boxed(),
+            tend::all::<Deployment>(Kind::Workload, &client, &injection, &recorder, &rest).boxed(),
+            tend::all::<StatefulSet>(Kind::Workload, &client, &injection, &recorder, &rest).boxed(),
+            tend::all::<DaemonSet>(Kind::Workload, &client, &injection, &recorder, &rest).boxed(),
+            tend::all::<CronJob>(Kind::CronJob, &client, &injection, &recorder, &rest).boxed(),
+            tend::all::<Job>(Kind::Job, &client, &injection, &recorder, &rest).boxed(),
         ]);
         let deposed = async {
             // An error means that nobody elects any more, which is the end as well.

@@ -20,7 +20,7 @@ use super::kind::Kind;
 use super::plan::{Step, step};
 use super::{MANAGER, Workload};
 use crate::fault::Fault;
-use crate::inject::Marks;
+use crate::inject::{self, Marks};
 
 /// Workloads tended at a time.
 const CONCURRENCY: u16 = 4;
@@ -32,6 +32,7 @@ const REMEMBERED: usize = 4096;
 struct Context {
     kind: Kind,
     client: Client,
+    injection: inject::Settings,
     recorder: Recorder,
     /// The last step taken of each workload, by uid, so that the many changes of its status cause
     /// no writes.
@@ -49,12 +50,14 @@ struct Taken {
 pub(super) async fn all<K: Workload>(
     kind: Kind,
     client: &Client,
+    injection: &inject::Settings,
     recorder: &Recorder,
     stop: &CancellationToken,
 ) {
     let context = Context {
         kind,
         client: client.clone(),
+        injection: injection.clone(),
         recorder: recorder.clone(),
         taken: Mutex::default(),
     };
@@ -81,7 +84,7 @@ async fn tend<K: Workload>(
 ) -> Result<Action, kube::Error> {
     let metadata = &object.metadata;
     let uid = object.uid().unwrap_or_default();
-    let step = step(context.kind, metadata);
+    let step = step(context.kind, metadata, &context.injection);
     let as_before = context.taken.lock().await.get(&uid).is_some_and(|taken| {
         taken.step == step && (taken.conflict.is_none() || taken.conflict == metadata.generation)
     });
@@ -108,11 +111,11 @@ async fn tend<K: Workload>(
             }
         }
         Step::Release => apply::<K>(&context.client, context.kind, metadata, None).await?,
-        Step::Complain(message) => {
+        Step::Complain(complaint) => {
             if super::plan::owns(metadata) {
                 apply::<K>(&context.client, context.kind, metadata, None).await?;
             }
-            context.tell::<K>(metadata, "InjectUnknown", message.clone()).await?;
+            context.tell::<K>(metadata, complaint.reason(), complaint.to_string()).await?;
         }
         Step::Inspect(marks) => context.inspect::<K>(metadata, marks).await?,
     }

@@ -4,7 +4,7 @@
 //! asks the storage or the bus: a fault of theirs must not take the pod out of service, because
 //! hits go on.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::Router;
@@ -23,7 +23,7 @@ pub async fn serve(
     runner: Arc<Runner>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address).await?;
+    let listener = listen(address).await?;
     let routes = Router::new()
         .route("/metrics", get(metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -31,6 +31,18 @@ pub async fn serve(
         .route("/status", get(status))
         .with_state(runner);
     axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await
+}
+
+/// `[::]` takes connections of both families. On a node without IPv6 it can't be had, and is then
+/// IPv4's alone.
+async fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    match TcpListener::bind(address).await {
+        Err(error) if address.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED) => {
+            let only_four = (Ipv4Addr::UNSPECIFIED, address.port());
+            TcpListener::bind(only_four).await.map_err(|_| error)
+        }
+        bound => bound,
+    }
 }
 
 async fn metrics(State(runner): State<Arc<Runner>>) -> Response {
@@ -52,5 +64,19 @@ async fn status(State(runner): State<Arc<Runner>>) -> Response {
     match runner.status() {
         Some(status) => Json(status).into_response(),
         None => ready(State(runner)).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_unspecified_address_takes_connections_over_ipv4_too() {
+        let listener = listen((Ipv6Addr::UNSPECIFIED, 0).into()).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await.unwrap();
     }
 }

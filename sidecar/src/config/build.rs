@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use warp_crds::cluster::{self, Bus, NatsBus as NatsSpec, SecretKeyRef, Storage as StorageSpec};
+use warp_crds::nats::Credentials;
 use warp_crds::{names, quantity};
 
 use super::{ConfigError, Loaded};
@@ -10,7 +11,7 @@ use crate::adapter::{
     MemoryAdapter, PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings, SettingsError,
     Storage, WhenFull, unix_millis,
 };
-use crate::sync_bus::{Credentials, MemoryBus, NatsBus, NatsSettings, SyncBus};
+use crate::sync_bus::{MemoryBus, NatsBus, NatsSettings, SyncBus};
 
 /// Bytes that cached entries may take.
 pub(super) fn cache_limit(loaded: &Loaded) -> usize {
@@ -77,8 +78,10 @@ impl BusPlan {
             // Validation refused the kinds that aren't built.
             return Ok(Self::Memory);
         };
-        let credentials =
-            |at: &SecretKeyRef| loaded.secrets.get(at).map(|text| Credentials::read(&text));
+        let credentials = |at: &SecretKeyRef| {
+            let text = loaded.secrets.get(at)?;
+            Credentials::read(text.as_bytes()).map_err(|error| ConfigError::Bus(error.to_string()))
+        };
         let (urls, credentials, create_stream) = match (nats, nats_url) {
             (NatsSpec::External(external), _) => {
                 let given =

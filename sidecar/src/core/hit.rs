@@ -31,6 +31,7 @@ pub enum Lent<T> {
 
 impl View {
     /// The same classes over another storage.
+    #[must_use]
     pub fn over(&self, storage: Arc<dyn Storage>) -> Self {
         Self { storage: Arc::new(storage), table: Arc::clone(&self.table) }
     }

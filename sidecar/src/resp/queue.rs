@@ -45,7 +45,7 @@ impl Queue {
     }
 
     /// How many are queued; `None` is outside MULTI.
-    pub fn len(&self) -> Option<usize> {
+    pub fn queued(&self) -> Option<usize> {
         self.queued.as_ref().map(|queued| queued.commands.len())
     }
 
@@ -177,7 +177,7 @@ mod tests {
         assert!(matches!(queue.take(), Taken::Nothing));
         assert!(queue.open() && !queue.open());
         assert!(queue.push(&[b"SET", b"k", b"v"]) && queue.push(&[b"GET", b"k"]));
-        assert_eq!(queue.len(), Some(2));
+        assert_eq!(queue.queued(), Some(2));
         let Taken::Commands(commands, _) = queue.take() else { panic!("nothing was queued") };
         assert_eq!(commands, [vec!["SET", "k", "v"], vec!["GET", "k"]]);
         assert!(!queue.is_open());
@@ -190,7 +190,7 @@ mod tests {
         queue.push(&[b"SET", b"k", b"v"]);
         queue.spoil();
         assert!(queue.push(&[b"GET", b"k"]));
-        assert_eq!(queue.len(), Some(0));
+        assert_eq!(queue.queued(), Some(0));
         assert!(matches!(queue.take(), Taken::Spoiled));
         assert!(!queue.discard());
     }

@@ -143,16 +143,13 @@ impl Batch {
     /// limits; whether it did. Anything else is left to the parser.
     fn take_whole(&mut self, input: &[u8], limits: &Limits) -> bool {
         let first = self.spans.len();
-        match whole(input, self.end, limits, &mut self.spans) {
-            Some(end) => {
-                self.close(first, end);
-                true
-            }
-            None => {
-                self.spans.truncate(first);
-                false
-            }
+        let end = whole(input, self.end, limits, &mut self.spans);
+        if let Some(end) = end {
+            self.close(first, end);
+        } else {
+            self.spans.truncate(first);
         }
+        end.is_some()
     }
 }
 

@@ -76,17 +76,15 @@ impl Server {
             ended = loops.ended() => return ended,
         }
         loops.stops.iter().for_each(Stop::drain);
-        match tokio::time::timeout(drain, loops.ended()).await {
-            Ok(ended) => ended,
-            Err(_) => {
-                tracing::warn!(
-                    connections = common.host.clients.len(),
-                    "closing connections whose last commands took too long"
-                );
-                loops.stops.iter().for_each(Stop::end);
-                loops.ended().await
-            }
+        if let Ok(ended) = tokio::time::timeout(drain, loops.ended()).await {
+            return ended;
         }
+        tracing::warn!(
+            connections = common.host.clients.len(),
+            "closing connections whose last commands took too long"
+        );
+        loops.stops.iter().for_each(Stop::end);
+        loops.ended().await
     }
 }
 

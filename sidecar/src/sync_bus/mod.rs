@@ -20,7 +20,7 @@ mod nats;
 mod wire;
 
 pub use memory::MemoryBus;
-pub use nats::{Credentials, NatsBus, NatsSettings, SettingsError, Timings};
+pub use nats::{NatsBus, NatsSettings, SettingsError, Timings};
 
 /// Names one run of one sidecar, so that it knows its own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

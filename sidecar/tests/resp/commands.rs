@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::pod::Pod;
 
 async fn client() -> (Pod, Client) {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let client = pod.client().await;
     (pod, client)
 }

@@ -30,7 +30,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 
 async fn scripted() -> (Arc<ScriptedStorage>, Pod, Client) {
     let storage = ScriptedStorage::new();
-    let pod = Pod::start(storage.clone(), Settings::default()).await;
+    let pod = Pod::start(storage.clone(), Settings::default());
     let client = pod.client().await;
     (storage, pod, client)
 }
@@ -110,7 +110,7 @@ async fn failures_of_the_storage_are_told_in_one_line() {
 
 #[tokio::test]
 async fn a_pipeline_may_come_in_any_pieces() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let mut client = pod.client().await;
     let big = vec![b'x'; 300_000];
     let mut pipeline = Vec::new();
@@ -132,7 +132,7 @@ async fn a_pipeline_may_come_in_any_pieces() {
 
 #[tokio::test]
 async fn large_values_come_back() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let mut client = pod.client().await;
     let big: Vec<u8> = (0..8_000_000_u32).map(|n| n.to_le_bytes()[n as usize % 3]).collect();
     client.send(&[b"SET", b"big", &big]).await;
@@ -144,7 +144,7 @@ async fn large_values_come_back() {
 
 #[tokio::test]
 async fn a_long_pipeline_need_not_be_read_while_it_is_sent() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let mut client = pod.client().await;
     client.send(&[b"SET", b"k", &[b'v'; 1000]]).await;
     assert_eq!(client.receive().await, "OK");
@@ -170,7 +170,7 @@ async fn a_protocol_error_is_answered_behind_what_came_before_it() {
 #[tokio::test]
 async fn limits_end_a_connection() {
     let request = Limits { bulk: 100, arguments: 5, inline: 50, frame: 300 };
-    let pod = Pod::with_settings(Settings { request, ..Settings::default() }).await;
+    let pod = Pod::with_settings(Settings { request, ..Settings::default() });
     for (sent, error) in [
         (command(&[b"SET", b"k", &[0; 101]]), "ERR Protocol error: invalid bulk length"),
         (
@@ -190,7 +190,7 @@ async fn limits_end_a_connection() {
 
 #[tokio::test]
 async fn a_browser_is_hung_up_on() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     for request in [
         "POST / HTTP/1.1\r\nHost: a\r\n\r\nSET k v\r\n",
         "GET / HTTP/1.1\r\nHost: a\r\nSET k v\r\n",
@@ -210,8 +210,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
         output_soft: 1024 * 1024,
         stall: Duration::from_millis(200),
         ..Settings::default()
-    })
-    .await;
+    });
     let mut client = pod.client().await;
     client.send(&[b"SET", b"k", &vec![b'v'; 100_000]]).await;
     assert_eq!(client.receive().await, "OK");
@@ -225,7 +224,7 @@ async fn a_client_that_does_not_read_is_disconnected() {
 
 #[tokio::test]
 async fn one_reply_beyond_the_hard_limit_ends_the_connection() {
-    let pod = Pod::with_settings(Settings { output_hard: 1_000_000, ..Settings::default() }).await;
+    let pod = Pod::with_settings(Settings { output_hard: 1_000_000, ..Settings::default() });
     let mut client = pod.client().await;
     client.send(&[b"SET", b"k", &vec![b'v'; 400_000]]).await;
     assert_eq!(client.receive().await, "OK");
@@ -237,7 +236,7 @@ async fn one_reply_beyond_the_hard_limit_ends_the_connection() {
 
 #[tokio::test]
 async fn clients_have_a_limit() {
-    let pod = Pod::with_settings(Settings { max_clients: 1, ..Settings::default() }).await;
+    let pod = Pod::with_settings(Settings { max_clients: 1, ..Settings::default() });
     let mut first = pod.client().await;
     first.expect("PING -> PONG").await;
     let mut second = pod.client().await;
@@ -252,7 +251,7 @@ async fn clients_have_a_limit() {
 #[tokio::test]
 async fn silent_clients_are_disconnected_if_so_wished() {
     let idle = Some(Duration::from_millis(300));
-    let pod = Pod::with_settings(Settings { idle, ..Settings::default() }).await;
+    let pod = Pod::with_settings(Settings { idle, ..Settings::default() });
     let mut client = pod.client().await;
     client.expect("PING -> PONG").await;
     assert!(client.is_closed().await);
@@ -295,7 +294,7 @@ async fn a_stopping_server_answers_what_it_was_sent() {
 async fn a_stopping_server_waits_for_no_longer_than_it_may() {
     let storage = ScriptedStorage::new();
     let drain = Duration::from_millis(100);
-    let pod = Pod::start_with_drain(storage.clone(), drain).await;
+    let pod = Pod::start_with_drain(storage.clone(), drain);
     let mut client = pod.client().await;
     storage.close();
     client.send_raw(b"GET k\r\n").await;
@@ -308,7 +307,7 @@ async fn a_stopping_server_waits_for_no_longer_than_it_may() {
 
 #[tokio::test]
 async fn a_unix_socket_is_served_and_removed() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let folder = std::env::temp_dir().join(format!("warp-resp-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let path = folder.join("redis.sock");
@@ -345,7 +344,7 @@ async fn a_unix_socket_is_served_and_removed() {
 async fn commands_are_counted_by_known_names() {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let settings = Settings { tcp: Some("127.0.0.1:0".parse().unwrap()), ..Settings::default() };
     let server = Server::bind(settings).unwrap();
     let address = server.tcp_address().unwrap();

@@ -208,7 +208,7 @@ async fn compare(warp: &mut Client, redis: &mut Client, commands: &[Words]) {
 }
 
 async fn same_as_redis(storage: Arc<dyn Storage>, past: bool) {
-    let pod = Pod::start(storage, Settings::default()).await;
+    let pod = Pod::start(storage, Settings::default());
     let server = Redis::start();
     for (seed, protocol) in [(1, "2"), (2, "3"), (3, "2")] {
         let mut random = StdRng::seed_from_u64(seed);
@@ -243,7 +243,7 @@ async fn over_redis() {
 /// What clients say about themselves, and what is wrong with it.
 #[tokio::test]
 async fn of_connections() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let server = Redis::start();
     for protocol in ["2", "3"] {
         let mut warp = pod.client().await;
@@ -298,7 +298,7 @@ async fn of_connections() {
 /// What no server can make sense of.
 #[tokio::test]
 async fn of_broken_requests() {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let server = Redis::start();
     for sent in [
         &b"*1\r\n$4\r\nPING\r\n*x\r\n"[..],

@@ -39,11 +39,11 @@ async fn works(name: &str, program: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
     let prepared = prepare(name, &folder);
 
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     run(&folder, &prepared, pod.address.port(), "memory").await;
     let server = Redis::start();
     let storage = RedisAdapter::connect(RedisSettings::new(server.url(), None)).unwrap();
-    let pod = Pod::start(Arc::new(storage), Settings::default()).await;
+    let pod = Pod::start(Arc::new(storage), Settings::default());
     run(&folder, &prepared, pod.address.port(), "redis").await;
 }
 

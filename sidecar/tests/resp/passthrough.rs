@@ -15,7 +15,7 @@ async fn pod() -> (Redis, Pod, Client) {
     let redis = Redis::start();
     let settings = RedisSettings::new(redis.url(), None);
     let storage = Arc::new(RedisAdapter::connect(settings).unwrap());
-    let pod = Pod::start(storage, Settings::default()).await;
+    let pod = Pod::start(storage, Settings::default());
     let client = pod.client().await;
     (redis, pod, client)
 }

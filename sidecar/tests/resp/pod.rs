@@ -30,19 +30,19 @@ pub struct Pod {
 
 impl Pod {
     /// Memory for all of it.
-    pub async fn of_memory() -> Self {
-        Self::start(memory(), Settings::default()).await
+    pub fn of_memory() -> Self {
+        Self::start(memory(), Settings::default())
     }
 
-    pub async fn with_settings(settings: Settings) -> Self {
-        Self::start(memory(), settings).await
+    pub fn with_settings(settings: Settings) -> Self {
+        Self::start(memory(), settings)
     }
 
-    pub async fn start_with_drain(storage: Arc<dyn Storage>, drain: Duration) -> Self {
-        Self::start(storage, Settings { drain, ..Settings::default() }).await
+    pub fn start_with_drain(storage: Arc<dyn Storage>, drain: Duration) -> Self {
+        Self::start(storage, Settings { drain, ..Settings::default() })
     }
 
-    pub async fn start(storage: Arc<dyn Storage>, settings: Settings) -> Self {
+    pub fn start(storage: Arc<dyn Storage>, settings: Settings) -> Self {
         let mut manifests = manifest::standalone();
         manifests.cluster.spec.defaults.mode = Some(Mode::StrongLocal);
         let engine = Engine::start(Parts {

@@ -4,7 +4,7 @@ use crate::client::Client;
 use crate::pod::Pod;
 
 async fn two() -> (Pod, Client, Client) {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let (one, other) = (pod.client().await, pod.client().await);
     (pod, one, other)
 }

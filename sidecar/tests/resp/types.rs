@@ -12,7 +12,7 @@ use crate::client::Client;
 use crate::pod::Pod;
 
 async fn client() -> (Pod, Client) {
-    let pod = Pod::of_memory().await;
+    let pod = Pod::of_memory();
     let client = pod.client().await;
     (pod, client)
 }
@@ -169,7 +169,7 @@ async fn picks_differ_from_time_to_time() {
 #[tokio::test]
 async fn a_full_memory_refuses_what_takes_more_and_does_what_takes_less() {
     let memory = MemoryAdapter::new(128 * 1024, WhenFull::Refuse, unix_millis);
-    let pod = Pod::start(Arc::new(memory), Settings::default()).await;
+    let pod = Pod::start(Arc::new(memory), Settings::default());
     let mut client = pod.client().await;
     let element = "x".repeat(10_000);
     let mut pushed = 0;
@@ -193,7 +193,7 @@ async fn a_full_memory_refuses_what_takes_more_and_does_what_takes_less() {
 #[tokio::test]
 async fn a_cache_in_memory_makes_room() {
     let memory = MemoryAdapter::new(128 * 1024, WhenFull::Evict, unix_millis);
-    let pod = Pod::start(Arc::new(memory), Settings::default()).await;
+    let pod = Pod::start(Arc::new(memory), Settings::default());
     let mut client = pod.client().await;
     for at in 0..100 {
         assert_eq!(client.ask(&format!("RPUSH l{at} {}", "x".repeat(10_000))).await, "1");
@@ -207,7 +207,7 @@ async fn a_cache_in_memory_makes_room() {
 async fn a_table_of_strings_says_what_it_lacks() {
     let settings = PostgresSettings::new("postgres://127.0.0.1:1/nothing", "t".to_owned());
     let storage = PostgresAdapter::connect_lazy(settings).unwrap();
-    let pod = Pod::start(Arc::new(storage), Settings::default()).await;
+    let pod = Pod::start(Arc::new(storage), Settings::default());
     let mut client = pod.client().await;
     let refusal = |name: &str| {
         format!(

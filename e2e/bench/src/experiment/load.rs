@@ -30,7 +30,8 @@ pub(super) fn measure(load: Load, turn: Turn<'_>) -> Outcome<Figures> {
     let (theirs, mine) = (server.cpu()?, CpuClock::of(std::process::id())?);
     let before = (theirs.now()?, mine.now()?);
     let run = generator.run(&mut script, Until::Elapsed(turn.pace.time))?;
-    let (theirs, mine) = (theirs.now()? - before.0, mine.now()? - before.1);
+    let theirs = theirs.now()?.saturating_sub(before.0);
+    let mine = mine.now()?.saturating_sub(before.1);
 
     if run.tally.misses > 0 {
         let missed = format!("{} reads missed though all keys fit", run.tally.misses);

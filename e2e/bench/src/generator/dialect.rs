@@ -138,9 +138,9 @@ impl Dialect {
                 if bytes.starts_with(&self.hit) {
                     return self.value(key, bytes);
                 }
-                self.line(self.miss, Reply::Miss, &[&self.hit], "a value", bytes)
+                Self::line(self.miss, Reply::Miss, &[&self.hit], "a value", bytes)
             }
-            Expected::Stored => self.line(self.stored, Reply::Stored, &[], "\"stored\"", bytes),
+            Expected::Stored => Self::line(self.stored, Reply::Stored, &[], "\"stored\"", bytes),
         }
     }
 
@@ -156,7 +156,6 @@ impl Dialect {
     }
 
     fn line(
-        &self,
         line: &[u8],
         reply: Reply,
         others: &[&[u8]],

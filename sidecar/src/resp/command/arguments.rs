@@ -97,11 +97,14 @@ pub(super) fn places(start: i64, end: i64, length: usize) -> Range<usize> {
     if start >= end { 0..0 } else { start..end }
 }
 
+/// Some arguments of a command, in their order.
+pub(super) type Arguments<'a> = &'a [&'a [u8]];
+
 /// The numbered keys of a command, and what follows them. `at` is where their number stands.
-pub(super) fn numbered_keys<'a>(
-    arguments: &'a [&'a [u8]],
+pub(super) fn numbered_keys(
+    arguments: Arguments<'_>,
     at: usize,
-) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), NumberOfKeys> {
+) -> Result<(Arguments<'_>, Arguments<'_>), NumberOfKeys> {
     let count = arguments.get(at).and_then(|count| parse_i64(count));
     let count = count.ok_or(NumberOfKeys::NotANumber)?;
     let count = usize::try_from(count).ok().filter(|count| *count > 0);

@@ -39,7 +39,7 @@ fn offset(argument: &[u8]) -> Result<(usize, u8), Reply> {
 fn setbit(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let key = call.arguments[1];
     let (byte, mask) = offset(call.arguments[2])?;
-    let bit = match &*call.arguments[3] {
+    let bit = match call.arguments[3] {
         b"0" => false,
         b"1" => true,
         _ => return Err(Reply::err("bit is not an integer or out of range")),

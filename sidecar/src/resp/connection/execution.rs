@@ -30,15 +30,15 @@ impl Connection {
         'input: while at < input.len() && !self.is_stuck(turn) {
             let result = self.parser.read(input, at, &mut batch);
             self.prepare(&batch, input, turn, &mut prepared);
-            for command in 0..batch.len() {
+            for (command, found) in prepared.iter().enumerate() {
                 let arguments: Arguments<'_> = batch.arguments(command, input).collect();
-                if !self.extend_batch(prepared[command], &arguments) {
+                if !self.extend_batch(*found, &arguments) {
                     self.start_held();
                     if self.is_blocked(turn.waiting()) {
                         self.parser.rewind();
                         break 'input;
                     }
-                    self.execute_one(prepared[command], &arguments, turn);
+                    self.execute_one(*found, &arguments, turn);
                 }
                 executed += 1;
                 at = batch.end_of(command);
@@ -324,7 +324,7 @@ impl Connection {
 
     /// Lets CLIENT LIST show transactions and subscriptions.
     pub(super) fn publish_state(&self) {
-        let queued = self.link.transaction.queued().or(self.session.queue.len());
+        let queued = self.link.transaction.queued().or(self.session.queue.queued());
         let subscribed = self.subscription.as_ref().is_some_and(|line| line.is_subscribed());
         self.session.admission.client.with_state(|state| {
             state.queued = queued;

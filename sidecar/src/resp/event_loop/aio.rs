@@ -99,7 +99,9 @@ impl Aio {
         if failed {
             return Err(io::Error::last_os_error());
         }
-        let ring = NonNull::new(ptr::with_exposed_provenance_mut::<Ring>(context as usize));
+        let ring = NonNull::new(ptr::with_exposed_provenance_mut::<Ring>(
+            usize::try_from(context).unwrap_or(0),
+        ));
         let aio = ring.map(|ring| Self { context, ring });
         // SAFETY: the kernel has mapped the ring there, page-aligned, until io_destroy, which only
         // `drop` calls.
@@ -268,9 +270,10 @@ mod tests {
             }
             moved.clear();
             let text = [round; 100];
-            let writes = pairs.iter().zip(1..MOST + 1);
+            let lengths: Vec<usize> = (1..=MOST).collect();
+            let writes = pairs.iter().zip(&lengths);
             aio.run(
-                writes.map(|((ours, _), length)| Operation::Write(ours.as_fd(), &text[..length])),
+                writes.map(|((ours, _), length)| Operation::Write(ours.as_fd(), &text[..*length])),
                 &mut moved,
             );
             for (at, (_, theirs)) in pairs.iter_mut().enumerate() {

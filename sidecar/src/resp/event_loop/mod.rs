@@ -299,12 +299,12 @@ impl EventLoop {
         let start = turn.begin(peer.unsent());
         // A fault in one client's command ends that client and no other.
         let served = catch_unwind(AssertUnwindSafe(|| work(&mut peer.connection, turn)));
-        let served =
-            served.unwrap_or_else(|_| Err(End::Broken(io::Error::other("a fault in Warp"))));
         let waiting = turn.waiting();
-        let limit = common.settings.output_hard;
-        let served =
-            served.and_then(|()| if waiting > limit { Err(End::Slow(waiting)) } else { Ok(()) });
+        let served = match served {
+            Err(_) => Err(End::Broken(io::Error::other("a fault in Warp"))),
+            Ok(Ok(())) if waiting > common.settings.output_hard => Err(End::Slow(waiting)),
+            Ok(served) => served,
+        };
         if served.is_err() {
             turn.out.truncate(start);
             return self.close(token, served);

@@ -15,7 +15,6 @@
 //! The division: `cursor` decides, `subscriber` carries out, `session` is one connection,
 //! `requests` its replies, `api` the server's formats.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +24,7 @@ use futures::future::try_join_all;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
+use warp_crds::nats::{self, Credentials};
 
 use self::api::Names;
 use self::requests::RequestError;
@@ -108,39 +108,6 @@ impl Default for Timings {
     }
 }
 
-/// Who the servers are told this is.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub enum Credentials {
-    /// Nobody, or whom the URLs name.
-    #[default]
-    None,
-    /// An NKEY user, by its seed (`SU…`).
-    Seed(String),
-    /// The text of a `.creds` file: a JWT and a seed.
-    File(String),
-}
-
-impl Credentials {
-    /// What a Secret holds: the text of a `.creds` file, or a seed.
-    pub fn read(text: &str) -> Self {
-        if text.contains("-----BEGIN") {
-            Self::File(text.to_owned())
-        } else {
-            Self::Seed(text.trim().to_owned())
-        }
-    }
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "None",
-            Self::Seed(_) => "Seed(…)",
-            Self::File(_) => "File(…)",
-        })
-    }
-}
-
 /// Why the settings can't be used. That NATS is away is none of these.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -150,7 +117,7 @@ pub enum SettingsError {
     /// One is no URL.
     #[error("{url:?} is no NATS URL ({cause}); give it as nats://host:4222 or tls://host:4222")]
     Url {
-        /// As given, without a user.
+        /// As given, without whom it names.
         url: String,
         /// The parser's words.
         cause: String,
@@ -187,8 +154,7 @@ impl NatsBus {
     pub fn start(settings: NatsSettings) -> Result<Self, SettingsError> {
         let parse = |url: &String| {
             let refused = |error: std::io::Error| SettingsError::Url {
-                // Its secrets are nobody's business.
-                url: url.rsplit('@').next().unwrap_or_default().to_owned(),
+                url: nats::shown(std::slice::from_ref(url)),
                 cause: error.to_string(),
             };
             url.parse::<ServerAddr>().map_err(refused)

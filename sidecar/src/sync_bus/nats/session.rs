@@ -8,10 +8,12 @@ use std::time::Duration;
 use async_nats::{ConnectOptions, Event, ServerAddr, ServerError, Statistics, Subscriber};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
+use warp_crds::names;
+use warp_crds::nats::{self, Credentials, Login};
 
+use super::NatsSettings;
 use super::api::Names;
 use super::requests::{Refusals, Requests};
-use super::{Credentials, NatsSettings};
 
 /// Commands that wait for the socket.
 const COMMANDS: usize = 256;
@@ -64,10 +66,9 @@ impl Session {
             live: format!("\"{}\"", names.live),
         };
         let options = options(settings, servers, handler.clone())?;
-        let client = options
-            .connect(servers)
-            .await
-            .map_err(|error| format!("can't connect to {}: {error}", shown(servers)))?;
+        let client = options.connect(servers).await.map_err(|error| {
+            format!("can't connect to {}: {error}", nats::shown(&settings.urls))
+        })?;
         let (major, minor, patch) = OLDEST_SERVER;
         if !client.is_server_compatible(major, minor, patch) {
             let version = client.server_info().version;
@@ -105,6 +106,7 @@ fn options(
 ) -> Result<ConnectOptions, String> {
     let options = ConnectOptions::new()
         .name(&settings.name)
+        .custom_inbox_prefix(names::sidecar_inbox(&settings.tenant))
         .connection_timeout(settings.timings.connect_timeout)
         .ping_interval(settings.timings.ping_interval)
         .client_capacity(COMMANDS)
@@ -117,45 +119,18 @@ fn options(
             let handler = handler.clone();
             async move { handler.handle(&event) }
         });
+    // The client leaves whom a URL names to its caller.
     match &settings.credentials {
-        Credentials::None => Ok(match servers.iter().find(|server| server.username().is_some()) {
-            Some(server) => with_userinfo(options, server),
+        Credentials::None => Ok(match settings.urls.iter().find_map(|url| Login::of(url)) {
             None => options,
+            Some(Login::Password { user, password }) => options.user_and_password(user, password),
+            Some(Login::Token(token)) => options.token(token),
         }),
-        Credentials::Seed(seed) => Ok(options.nkey(seed.trim().to_owned())),
+        Credentials::Seed(seed) => Ok(options.nkey(seed.clone())),
         Credentials::File(text) => options
             .credentials(text)
             .map_err(|error| format!("the credentials can't be read: {error}")),
     }
-}
-
-/// The client leaves a URL's `user:password@`, or `token@`, to its caller.
-fn with_userinfo(options: ConnectOptions, server: &ServerAddr) -> ConnectOptions {
-    let user = decoded(server.username().unwrap_or_default());
-    match server.password() {
-        Some(password) => options.user_and_password(user, decoded(password)),
-        None => options.token(user),
-    }
-}
-
-/// Without percent-encoding (RFC 3986, 2.1).
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = after.get(..2).filter(|_| first == b'%');
-        let byte = hex.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        bytes.push(byte.unwrap_or(first));
-        rest = if byte.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-/// The servers without their secrets.
-fn shown(servers: &[ServerAddr]) -> String {
-    let shown =
-        |server: &ServerAddr| format!("{}://{}:{}", server.scheme(), server.host(), server.port());
-    servers.iter().map(shown).collect::<Vec<_>>().join(", ")
 }
 
 /// What the client tells of the connection.
@@ -197,18 +172,5 @@ impl Handler {
         if let Some(refusals) = self.refusals.get() {
             refusals.lost(reason);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_of_a_url_are_decoded_and_not_shown() {
-        let server: ServerAddr = "tls://me:p%40ss%2F100%25@nats.example:4222".parse().unwrap();
-        assert_eq!(decoded(server.password().unwrap()), "p@ss/100%");
-        assert_eq!(decoded("50%"), "50%");
-        assert_eq!(shown(&[server]), "tls://nats.example:4222");
     }
 }

@@ -361,7 +361,7 @@ fn same(one: &Reply, other: &Reply, unordered: bool, floats: bool) -> bool {
 
 #[tokio::test]
 async fn over_memory() {
-    let pod = Pod::start(memory(), Settings::default()).await;
+    let pod = Pod::start(memory(), Settings::default());
     let server = Redis::start();
     let seeds = std::env::var("WARP_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(6);
     for seed in 0..seeds {
