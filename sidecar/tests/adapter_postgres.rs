@@ -12,10 +12,11 @@ use bytes::Bytes;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, Row};
 use tokio::time::{sleep, timeout};
 use warp_sidecar::adapter::{
-    Current, Key, Mutation, PostgresAdapter, PostgresSettings, SetCondition, SetExpiry, Storage,
-    StorageError, unix_millis,
+    Change, Current, Key, Mutation, PostgresAdapter, PostgresSettings, SetCondition, SetExpiry,
+    Storage, StorageError, unix_millis,
 };
 
+use servers::pgbouncer::PgBouncer;
 use servers::postgres::Postgres;
 
 /// Longer than anything takes on a busy machine.
@@ -209,6 +210,379 @@ mod versions {
             let last = adapter.get(&[name]).await.unwrap().remove(0);
             assert_eq!(last.as_ref(), written.last(), "round {round}");
         }
+    }
+}
+
+mod transactions {
+    use super::*;
+
+    fn put(name: &str, data: &str) -> (Key, Change) {
+        (key(name), Change::Put { data: key(data), expires_at: None })
+    }
+
+    fn remove(name: &str) -> (Key, Change) {
+        (key(name), Change::Remove)
+    }
+
+    fn keys(names: &[&str]) -> Vec<Key> {
+        names.iter().map(|name| key(name)).collect()
+    }
+
+    /// Waits for others as long as a busy machine takes.
+    fn patient(url: String, table: &str) -> PostgresSettings {
+        PostgresSettings {
+            max_connections: 4,
+            statement_timeout: LONG,
+            ..PostgresSettings::new(url, table)
+        }
+    }
+
+    async fn add_one(adapter: &PostgresAdapter, name: &str) {
+        let transaction = adapter.begin(keys(&[name])).await.unwrap();
+        let before = transaction.values()[0]
+            .1
+            .as_ref()
+            .map_or("0", |value| std::str::from_utf8(&value.data).unwrap());
+        let sum = before.parse::<u64>().unwrap() + 1;
+        transaction.commit(vec![put(name, &sum.to_string())]).await.unwrap();
+    }
+
+    async fn rows(server: &Postgres, table: &str) -> i64 {
+        number(&mut stranger(server).await, &format!("SELECT count(*) FROM {table}")).await
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_is_done_together_and_only_that() {
+        let server = Postgres::shared();
+        let adapter = connect(settings(server, "together"));
+        let pairs = ["a", "b", "c"].map(|name| (key(name), key("old")));
+        adapter.set_many(&pairs).await.unwrap();
+        let transaction = adapter.begin(keys(&["d", "c", "b", "a", "b"])).await.unwrap();
+        let read = |(name, value): &(Key, Option<_>)| (name.clone(), value.is_some());
+        let values: Vec<_> = transaction.values().iter().map(read).collect();
+        let expected = [("a", true), ("b", true), ("c", true), ("d", false)];
+        assert_eq!(values, expected.map(|(name, there)| (key(name), there)));
+        assert_eq!(got(&adapter, "d").await, None);
+        let later = unix_millis() + 600_000;
+        let lasting = Change::Put { data: key("new"), expires_at: Some(later) };
+        let changes = vec![put("d", "new"), remove("b"), (key("a"), lasting)];
+        transaction.commit(changes).await.unwrap();
+        let all = adapter.get(&keys(&["a", "b", "c", "d"])).await.unwrap();
+        let data = |value: &Option<_>| {
+            value.as_ref().map(|value: &warp_sidecar::adapter::Value| value.data.clone())
+        };
+        let found: Vec<_> = all.iter().map(data).collect();
+        assert_eq!(found, [Some(key("new")), None, Some(key("old")), Some(key("new"))]);
+        let expires_at = all[0].as_ref().unwrap().expires_at.unwrap();
+        assert!(expires_at.abs_diff(later) < 10_000, "{expires_at} {later}");
+        assert_eq!(all[3].as_ref().unwrap().expires_at, None);
+    }
+
+    #[tokio::test]
+    async fn what_the_server_refuses_in_part_is_not_done_at_all() {
+        let server = Postgres::shared();
+        let adapter = connect(settings(server, "refused"));
+        adapter.set_many(&[(key("a"), key("old")), (key("b"), key("old"))]).await.unwrap();
+        let mut stranger = stranger(server).await;
+        run(&mut stranger, "ALTER TABLE refused ADD CHECK (value <> 'bad')").await;
+        run(
+            &mut stranger,
+            "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS \
+             $$BEGIN RAISE EXCEPTION 'it stays'; END$$; \
+             CREATE TRIGGER stays BEFORE DELETE ON refused FOR EACH ROW EXECUTE FUNCTION stay()",
+        )
+        .await;
+        for changes in [vec![put("a", "new"), put("b", "bad")], vec![put("a", "new"), remove("b")]]
+        {
+            let transaction = adapter.begin(keys(&["a", "b"])).await.unwrap();
+            let refused = transaction.commit(changes).await;
+            assert!(matches!(refused, Err(StorageError::Refused(_))), "{refused:?}");
+            assert_eq!(got(&adapter, "a").await.unwrap(), "old");
+        }
+    }
+
+    #[tokio::test]
+    async fn placeholders_are_gone_however_it_ends() {
+        let server = Postgres::shared();
+        let adapter = connect(settings(server, "placeholders"));
+        for ending in 0..3 {
+            let transaction = adapter.begin(keys(&["x", "y"])).await.unwrap();
+            assert_eq!(adapter.count().await.unwrap(), 0);
+            match ending {
+                0 => transaction.rollback().await,
+                1 => drop(transaction),
+                _ => transaction.commit(vec![put("x", "v")]).await.unwrap(),
+            }
+        }
+        assert_eq!(rows(server, "placeholders").await, 1);
+        let transaction = adapter.begin(keys(&["x", "y"])).await.unwrap();
+        transaction.commit(vec![remove("x"), (key("y"), Change::Nothing)]).await.unwrap();
+        assert_eq!(rows(server, "placeholders").await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_row_that_has_expired_is_an_absent_key() {
+        let server = Postgres::shared();
+        let adapter = connect(settings(server, "expired"));
+        adapter.apply(&key("k"), forever("old")).await.unwrap();
+        run(&mut stranger(server).await, "UPDATE expired SET expires_at = now()").await;
+        assert_eq!(adapter.versions(&keys(&["k"])).await.unwrap(), [0]);
+        let transaction = adapter.begin(keys(&["k"])).await.unwrap();
+        assert_eq!(transaction.values(), [(key("k"), None)]);
+        transaction.commit(vec![put("k", "new")]).await.unwrap();
+        assert_eq!(got(&adapter, "k").await.unwrap(), "new");
+    }
+
+    #[tokio::test]
+    async fn writers_of_its_keys_wait_for_its_end() {
+        let server = Postgres::shared();
+        let adapter = Arc::new(connect(patient(server.url(), "waited_for")));
+        for (at, there) in [false, true].into_iter().enumerate() {
+            for (round, commits) in [false, true].into_iter().enumerate() {
+                for (kind, mutation) in [
+                    ("add", Mutation::Add(1)),
+                    ("set", forever("5")),
+                    ("append", Mutation::Append(key("5"))),
+                ] {
+                    let name = key(&format!("{kind} {at} {round}"));
+                    if there {
+                        adapter.apply(&name, forever("3")).await.unwrap();
+                    }
+                    let transaction = adapter.begin(vec![name.clone()]).await.unwrap();
+                    let (writer, written) = (Arc::clone(&adapter), name.clone());
+                    let writing =
+                        tokio::spawn(async move { writer.apply(&written, mutation).await });
+                    sleep(Duration::from_millis(30)).await;
+                    assert!(!writing.is_finished(), "{name:?}");
+                    let before = match (there, commits) {
+                        (_, true) => "7",
+                        (true, false) => "3",
+                        (false, false) => "",
+                    };
+                    if commits {
+                        let data = Change::Put { data: key("7"), expires_at: None };
+                        transaction.commit(vec![(name.clone(), data)]).await.unwrap();
+                    } else {
+                        drop(transaction);
+                    }
+                    assert!(timeout(LONG, writing).await.unwrap().unwrap().unwrap().done);
+                    let after = match kind {
+                        "add" => (before.parse().unwrap_or(0) + 1).to_string(),
+                        "set" => "5".to_owned(),
+                        _ => format!("{before}5"),
+                    };
+                    let name = std::str::from_utf8(&name).unwrap();
+                    assert_eq!(got(&adapter, name).await.unwrap(), after, "{name}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_deletion_comes_before_it_or_after_it() {
+        let server = Postgres::shared();
+        let adapter = Arc::new(connect(patient(server.url(), "deleted")));
+        adapter.apply(&key("k"), forever("v")).await.unwrap();
+        let transaction = adapter.begin(keys(&["absent", "k"])).await.unwrap();
+        assert_eq!(adapter.delete(&keys(&["absent"])).await.unwrap(), 0, "before it");
+        let other = Arc::clone(&adapter);
+        let deleting = tokio::spawn(async move { other.delete(&keys(&["k"])).await });
+        sleep(Duration::from_millis(50)).await;
+        assert!(!deleting.is_finished());
+        transaction.commit(vec![put("absent", "w"), put("k", "w")]).await.unwrap();
+        assert_eq!(timeout(LONG, deleting).await.unwrap().unwrap().unwrap(), 1);
+        assert_eq!(got(&adapter, "k").await, None);
+        assert_eq!(got(&adapter, "absent").await.unwrap(), "w");
+    }
+
+    /// Half of the tasks by transactions, half by the statement of a single key.
+    async fn count_to_200(adapter: PostgresAdapter) {
+        let adapter = Arc::new(adapter);
+        let tasks: Vec<_> = (0..8)
+            .map(|task| {
+                let adapter = Arc::clone(&adapter);
+                tokio::spawn(async move {
+                    for _ in 0..25 {
+                        if task % 2 == 0 {
+                            add_one(&adapter, "counter").await;
+                        } else {
+                            adapter.apply(&key("counter"), Mutation::Add(1)).await.unwrap();
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(got(&adapter, "counter").await.unwrap(), "200");
+    }
+
+    #[tokio::test]
+    async fn a_counter_loses_nothing() {
+        count_to_200(connect(patient(Postgres::shared().url(), "counted"))).await;
+    }
+
+    #[tokio::test]
+    async fn a_counter_loses_nothing_behind_a_pgbouncer() {
+        let bouncer = PgBouncer::start(Postgres::shared());
+        count_to_200(connect(patient(bouncer.url(), "counted_behind"))).await;
+    }
+
+    #[tokio::test]
+    async fn crossing_keys_are_never_waited_for_in_a_circle() {
+        let server = Postgres::start();
+        let adapter =
+            connect(PostgresSettings { max_connections: 6, ..patient(server.url(), "crossing") });
+        let adapter = Arc::new(adapter);
+        let tasks: Vec<_> = (0..6)
+            .map(|task| {
+                let adapter = Arc::clone(&adapter);
+                tokio::spawn(async move {
+                    let mut names = ["a", "b", "c", "d"];
+                    for round in 0..40 {
+                        names.rotate_left(1 + task % 3);
+                        if round % 2 == 0 {
+                            names.reverse();
+                        }
+                        let names = &names[..3];
+                        let pairs: Vec<_> =
+                            names.iter().map(|name| (key(name), key("v"))).collect();
+                        match task {
+                            0 => adapter.set_many(&pairs).await.unwrap(),
+                            1 => drop(adapter.delete(&keys(names)).await.unwrap()),
+                            _ => {
+                                let transaction = adapter.begin(keys(names)).await.unwrap();
+                                let changes = vec![put(names[0], "w"), remove(names[1])];
+                                transaction.commit(changes).await.unwrap();
+                            }
+                        }
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let log = server.log();
+        assert!(!log.contains("deadlock detected"), "{log}");
+    }
+
+    #[tokio::test]
+    async fn dropped_it_holds_nobody_up_and_has_done_nothing() {
+        let server = Postgres::shared();
+        let adapter = connect(settings(server, "dropped_in_the_middle"));
+        adapter.apply(&key("k"), forever("1")).await.unwrap();
+        for patience in 0..20 {
+            let begun =
+                timeout(Duration::from_micros(150 * patience), adapter.begin(keys(&["k", "l"])));
+            drop(begun.await);
+        }
+        let done = timeout(LONG, adapter.apply(&key("k"), Mutation::Add(1))).await.unwrap();
+        assert_eq!(done.unwrap().number, 2);
+        assert_eq!(adapter.count().await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_silent_holder_loses_it() {
+        let server = Postgres::shared();
+        let (hasty, patient) =
+            (connect(hasty(server, "silent")), connect(patient(server.url(), "silent")));
+        hasty.apply(&key("k"), forever("1")).await.unwrap();
+        let transaction = hasty.begin(keys(&["k"])).await.unwrap();
+        assert_eq!(patient.apply(&key("k"), Mutation::Add(1)).await.unwrap().number, 2);
+        let late = transaction.commit(vec![put("k", "late")]).await;
+        assert!(is_unavailable(&late), "{late:?}");
+        assert_eq!(got(&hasty, "k").await.unwrap(), "2");
+    }
+
+    #[tokio::test]
+    async fn one_that_cannot_have_its_keys_is_unavailable_in_bounded_time() {
+        let server = Postgres::shared();
+        let (hasty, patient) =
+            (connect(hasty(server, "taken")), connect(patient(server.url(), "taken")));
+        let transaction = patient.begin(keys(&["a", "b"])).await.unwrap();
+        let begun = Instant::now();
+        assert!(is_unavailable(&hasty.begin(keys(&["b", "c"])).await));
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        transaction.commit(vec![put("a", "v")]).await.unwrap();
+        hasty.begin(keys(&["b", "c"])).await.unwrap().rollback().await;
+    }
+
+    #[tokio::test]
+    async fn its_versions_are_those_of_the_table() {
+        let adapter = connect(settings(Postgres::shared(), "watched"));
+        let both = keys(&["k", "absent"]);
+        assert_eq!(adapter.versions(&both).await.unwrap(), [0, 0]);
+        let mut last = 0;
+        for round in 0..4 {
+            let transaction = adapter.begin(both.clone()).await.unwrap();
+            let read = transaction.values()[1].1.as_ref().map_or(0, |value| value.version);
+            assert_eq!(read, if round == 2 { 0 } else { last });
+            transaction.commit(vec![put("k", "v")]).await.unwrap();
+            let versions = adapter.versions(&both).await.unwrap();
+            assert!(versions[0] > last && versions[1] == 0, "{versions:?} after {last}");
+            last = versions[0];
+            if round == 1 {
+                adapter.delete(&both).await.unwrap();
+                assert_eq!(adapter.versions(&both).await.unwrap(), [0, 0]);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_server_killed_in_the_middle_leaves_nothing_half_done() {
+        let server = Postgres::start();
+        let adapter = connect(settings(&server, "killed_in_the_middle"));
+        adapter.set_many(&[(key("a"), key("0")), (key("b"), key("0"))]).await.unwrap();
+        let mut stored = "0".to_owned();
+        for round in 1..5 {
+            let new = round.to_string();
+            let transaction = adapter.begin(keys(&["a", "b", "c"])).await.unwrap();
+            let changes = vec![put("a", &new), put("b", &new)];
+            let ended = if round == 1 {
+                server.kill();
+                transaction.commit(changes).await
+            } else {
+                let committing = tokio::spawn(transaction.commit(changes));
+                sleep(Duration::from_micros(200 * (round - 2))).await;
+                server.kill();
+                committing.await.unwrap()
+            };
+            assert!(!matches!(ended, Err(StorageError::Refused(_))), "{ended:?}");
+            if ended.is_err() {
+                assert!(is_unavailable(&adapter.begin(keys(&["a"])).await));
+            }
+            server.start_again();
+            let both = adapter.get(&keys(&["a", "b", "c"])).await.unwrap();
+            let data = |at: usize| both[at].as_ref().map(|value| value.data.clone());
+            assert_eq!(data(0), data(1), "round {round}");
+            assert_eq!(data(2), None);
+            let now = String::from_utf8(data(0).unwrap().to_vec()).unwrap();
+            match ended {
+                Ok(()) => assert_eq!(now, new),
+                Err(StorageError::Unknown { .. }) => assert!(now == new || now == stored),
+                Err(_) => assert_eq!(now, stored),
+            }
+            stored = now;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_without_an_answer_is_unknown_in_bounded_time() {
+        let server = Postgres::start();
+        let adapter = connect(hasty(&server, "unanswered"));
+        let transaction = adapter.begin(keys(&["k"])).await.unwrap();
+        server.pause();
+        let begun = Instant::now();
+        let unknown = transaction.commit(vec![put("k", "v")]).await;
+        assert!(
+            matches!(unknown, Err(StorageError::Unknown { kind: "postgres", .. })),
+            "{unknown:?}"
+        );
+        assert!(is_unavailable(&adapter.begin(keys(&["k"])).await));
+        assert!(begun.elapsed() < Duration::from_secs(12));
+        server.resume();
     }
 }
 

@@ -7,16 +7,20 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use servers::postgres::Postgres;
 use support::doubles::{ScriptedBus, ScriptedStorage};
 use warp_crds::manifest;
 use warp_sidecar::adapter::{
-    Key, Mutation, SetCondition, SetExpiry, StorageError, StorageEvent, Value,
+    Key, Mutation, PostgresAdapter, PostgresSettings, SetCondition, SetExpiry, Storage,
+    StorageError, StorageEvent, Value,
 };
-use warp_sidecar::core::{Engine, Parts};
+use warp_sidecar::core::{Begun, Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
 use warp_sidecar::sync_bus::{BusEvent, Invalidation, Origin, Scope};
 
+#[path = "support/servers/mod.rs"]
+mod servers;
 mod support;
 
 const POLICIES: &str = "
@@ -31,16 +35,22 @@ metadata: {name: local}
 spec: {clusterRef: {name: c}, match: ['local:*'], mode: StrongLocal, ttl: 60s}
 ";
 
-struct Pod {
+struct Pod<S> {
     engine: Arc<Engine>,
-    storage: Arc<ScriptedStorage>,
+    storage: Arc<S>,
     bus: Arc<ScriptedBus>,
 }
 
-impl Pod {
-    /// A pod whose bus is live.
+impl Pod<ScriptedStorage> {
     async fn new() -> Self {
-        let (storage, bus) = (ScriptedStorage::new(), ScriptedBus::new());
+        Self::over(ScriptedStorage::new()).await
+    }
+}
+
+impl<S: Storage + 'static> Pod<S> {
+    /// A pod whose bus is live.
+    async fn over(storage: Arc<S>) -> Self {
+        let bus = ScriptedBus::new();
         let engine = Engine::start(Parts {
             storage: storage.clone(),
             bus: bus.clone(),
@@ -302,4 +312,177 @@ async fn a_changed_ttl_holds_for_what_is_cached_and_a_changed_mode_flushes() {
     assert!(pod.cached("local:k").is_some());
     pod.engine.exchange_classes(classes(&POLICIES.replace("StrongLocal", "EventualDistributed")));
     assert_eq!(pod.cached("local:k"), None);
+}
+
+/// Over a real PostgreSQL: only it has transactions.
+mod transactions {
+    use super::*;
+
+    async fn pod(
+        server: &Postgres,
+        change: impl FnOnce(&mut PostgresSettings),
+    ) -> Pod<PostgresAdapter> {
+        let table = format!("pod_{}", rand::random::<u32>());
+        let mut settings = PostgresSettings::new(server.url(), table);
+        change(&mut settings);
+        let pod = Pod::over(Arc::new(PostgresAdapter::connect_lazy(settings).unwrap())).await;
+        // Strings and a copy of each, that nobody was told of.
+        let pairs = ["a", "b", "local:k"].map(|key| (Key::from(key), Bytes::from("1")));
+        pod.storage.set_many(&pairs).await.unwrap();
+        for (key, _) in &pairs {
+            pod.engine.read(std::slice::from_ref(key)).await.unwrap();
+        }
+        assert_eq!(copies(&pod), (true, true, true));
+        pod
+    }
+
+    fn copies(pod: &Pod<PostgresAdapter>) -> (bool, bool, bool) {
+        let [a, b, local] = ["a", "b", "local:k"].map(|key| pod.cached(key).is_some());
+        (a, b, local)
+    }
+
+    fn keys(names: &[&'static str]) -> Vec<Key> {
+        names.iter().map(|name| Key::from(*name)).collect()
+    }
+
+    fn told(pod: &Pod<PostgresAdapter>) -> Vec<Scope> {
+        pod.bus.published.lock().iter().map(|message| message.scope.clone()).collect()
+    }
+
+    fn run(pod: &Pod<PostgresAdapter>, begun: &Begun, key: &str, mutation: &Mutation) -> i64 {
+        let view = begun.view(&pod.engine.view());
+        view.write_now(key.as_bytes(), mutation).unwrap().unwrap().number
+    }
+
+    #[tokio::test]
+    async fn a_commit_is_stored_then_told_then_forgotten_and_goes_on_without_its_caller() {
+        let server = Postgres::start();
+        let pod = pod(&server, |_| ()).await;
+        let begun = pod.engine.begin(keys(&["b", "local:k", "a", "new"])).await.unwrap();
+        assert_eq!(run(&pod, &begun, "a", &Mutation::Add(1)), 2);
+        assert_eq!(run(&pod, &begun, "a", &Mutation::Add(1)), 3);
+        run(&pod, &begun, "local:k", &Mutation::Delete);
+        server.pause();
+        let engine = Arc::clone(&pod.engine);
+        let committing = tokio::spawn(async move { engine.commit(begun).await });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert_eq!(told(&pod), []);
+        assert_eq!(copies(&pod), (true, true, true), "what isn't stored isn't forgotten");
+        committing.abort();
+        assert!(committing.await.unwrap_err().is_cancelled());
+        server.resume();
+        pod.until("copies are forgotten", |_| copies(&pod) == (false, true, false)).await;
+        assert_eq!(told(&pod), [Scope::Keys(keys(&["a"]))], "only what changed, of those shared");
+        assert_eq!(pod.read("a").await, Ok(Some(Bytes::from("3"))));
+        assert_eq!(pod.read("local:k").await, Ok(None));
+        assert_eq!(pod.read("new").await, Ok(None));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_committed_is_told_to_nobody() {
+        let pod = pod(Postgres::shared(), |_| ()).await;
+        for ending in 0..4 {
+            let begun = pod.engine.begin(keys(&["a", "b"])).await.unwrap();
+            if ending < 3 {
+                run(&pod, &begun, "a", &Mutation::Add(1));
+            }
+            match ending {
+                0 => begun.rollback().await,
+                1 => drop(begun),
+                2 => {
+                    run(&pod, &begun, "other", &set("v"));
+                    let refused = pod.engine.commit(begun).await.unwrap_err().to_string();
+                    assert!(refused.starts_with("ERR "), "{refused}");
+                    assert!(refused.contains("only the keys named"), "{refused}");
+                    assert!(refused.contains("'other'"), "{refused}");
+                }
+                _ => pod.engine.commit(begun).await.unwrap(),
+            }
+        }
+        assert_eq!(told(&pod), []);
+        assert_eq!(copies(&pod), (true, true, true));
+        let stored = pod.storage.get(&keys(&["a", "other"])).await.unwrap();
+        assert_eq!(stored[0].as_ref().unwrap().data, "1");
+        assert_eq!(stored[1], None);
+    }
+
+    #[tokio::test]
+    async fn a_collection_has_no_row() {
+        let pod = pod(Postgres::shared(), |_| ()).await;
+        let begun = pod.engine.begin(keys(&["local:set"])).await.unwrap();
+        let add = |set: &mut warp_sidecar::adapter::memory::collection::Set| {
+            set.add(b"member");
+            Ok::<_, warp_sidecar::adapter::memory::Refusal>(())
+        };
+        let view = begun.view(&pod.engine.view());
+        view.on_keyspace(|keyspace| keyspace.change(b"local:set", add)).unwrap().unwrap();
+        let refused = pod.engine.commit(begun).await.unwrap_err().to_string();
+        assert!(refused.starts_with("ERR class 'local'"), "{refused}");
+        assert!(refused.contains("hold strings only"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_commit_without_an_answer_is_told_and_forgotten() {
+        let server = Postgres::start();
+        let hasty = |settings: &mut PostgresSettings| {
+            settings.statement_timeout = Duration::from_millis(700);
+        };
+        let pod = pod(&server, hasty).await;
+        let begun = pod.engine.begin(keys(&["a"])).await.unwrap();
+        run(&pod, &begun, "a", &Mutation::Add(1));
+        server.pause();
+        let unknown = pod.engine.commit(begun).await;
+        assert!(matches!(unknown, Err(StorageError::Unknown { .. })), "{unknown:?}");
+        assert_eq!(told(&pod), [Scope::Keys(keys(&["a"]))]);
+        assert_eq!(pod.cached("a"), None);
+        server.resume();
+    }
+
+    #[tokio::test]
+    async fn writers_in_the_pod_wait_for_their_turn_without_a_connection() {
+        let one = |settings: &mut PostgresSettings| settings.max_connections = 1;
+        let pod = pod(Postgres::shared(), one).await;
+        let begun = pod.engine.begin(keys(&["a", "b"])).await.unwrap();
+        let engine = Arc::clone(&pod.engine);
+        let writing =
+            tokio::spawn(async move { engine.write(&Key::from("a"), Mutation::Add(1)).await });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(!writing.is_finished());
+        run(&pod, &begun, "a", &Mutation::Add(10));
+        pod.engine.commit(begun).await.unwrap();
+        assert_eq!(writing.await.unwrap().unwrap().number, 12);
+    }
+
+    #[tokio::test]
+    async fn a_write_by_anybody_changes_what_was_watched() {
+        let pod = pod(Postgres::shared(), |_| ()).await;
+        let watched = keys(&["a", "b", "new"]);
+        let before = pod.engine.versions(&watched).await.unwrap();
+        pod.storage.apply(&Key::from("b"), set("2")).await.unwrap();
+        let begun = pod.engine.begin(watched.clone()).await.unwrap();
+        let now: Vec<_> = begun.versions().collect();
+        assert_eq!(now[0], (&watched[0], before[0]));
+        assert!(now[1].1 > before[1], "{now:?} after {before:?}");
+        assert_eq!(now[2], (&watched[2], 0));
+    }
+
+    #[tokio::test]
+    async fn without_keys_the_storage_is_not_asked() {
+        let server = Postgres::start();
+        let pod = pod(&server, |_| ()).await;
+        server.kill();
+        let begun = pod.engine.begin(Vec::new()).await.unwrap();
+        assert_eq!(begun.versions().count(), 0);
+        pod.engine.commit(begun).await.unwrap();
+        let begun = pod.engine.begin(Vec::new()).await.unwrap();
+        run(&pod, &begun, "a", &set("v"));
+        assert!(matches!(pod.engine.commit(begun).await, Err(StorageError::Refused(_))));
+    }
+
+    #[tokio::test]
+    async fn other_storages_have_none_such() {
+        let pod = Pod::new().await;
+        let refused = pod.engine.begin(keys(&["a"])).await.unwrap_err();
+        assert_eq!(refused.to_string(), "ERR storage scripted has no such transactions");
+    }
 }

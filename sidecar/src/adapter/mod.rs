@@ -16,8 +16,8 @@ mod postgres;
 mod redis;
 
 pub use memory::{MemoryAdapter, WhenFull};
-pub use mutation::{Applied, Current, ExpireCondition, Mutation, SetCondition, SetExpiry};
-pub use postgres::{PostgresAdapter, PostgresSettings};
+pub use mutation::{Applied, Change, Current, ExpireCondition, Mutation, SetCondition, SetExpiry};
+pub use postgres::{PostgresAdapter, PostgresSettings, PostgresTransaction};
 pub use redis::{KeysWritten, RedisAdapter, RedisSettings, Relay, RelayStream};
 
 /// A key: any bytes, at most 512 MiB as in Redis.
@@ -174,6 +174,11 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// The storage as a Redis that takes commands which Warp has no meaning for, where it is one.
     fn as_redis(&self) -> Option<&RedisAdapter> {
+        None
+    }
+
+    /// The storage as a PostgreSQL, which has transactions over several keys, where it is one.
+    fn as_postgres(&self) -> Option<&PostgresAdapter> {
         None
     }
 

@@ -112,9 +112,9 @@ pub enum Current {
     Unknown,
 }
 
-/// What [`Mutation::apply`] wants to be stored.
+/// What is to be stored under a key, as [`Mutation::apply`] or a transaction wants it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub enum Change {
     /// Leave it as it is.
     Nothing,
     /// Store this, whose version the storage gives.

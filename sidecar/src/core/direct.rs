@@ -5,7 +5,7 @@
 //! function answers at once over such a storage, and nothing over any other. A read counts as a hit
 //! if the key is there, and else as absent.
 
-use super::View;
+use super::{Moment, View};
 use crate::adapter::memory::{Keyspace, Refusal};
 use crate::adapter::{
     Applied, MemoryAdapter, Mutation, Page, Result, StorageError, Value, WhenFull,
@@ -15,7 +15,14 @@ use crate::cache::Usage;
 impl View {
     /// Works on the keys of the moment, which nobody else does meanwhile.
     pub fn on_keyspace<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> Option<T> {
-        self.in_memory(|memory| work(&mut memory.keyspace()))
+        self.in_memory(|memory| memory.with(work))
+    }
+
+    /// Does `work`, which began at `now`, while nobody else touches the keys. `work` calls what it
+    /// likes of the functions here and executes whole commands: so scripts and transactions are
+    /// atomic.
+    pub fn exclusively<T>(&self, now: Moment, work: impl FnOnce() -> T) -> Option<T> {
+        self.in_memory(|memory| memory.exclusively(now.unix, work))
     }
 
     /// The value of `key`.

@@ -44,12 +44,7 @@ impl Health {
     ) -> Result<T> {
         let mut pauses = RETRIES.iter();
         loop {
-            let begun = Instant::now();
-            let result = ask().await;
-            self.metrics
-                .storage_seconds
-                .with_label_values(&[operation])
-                .observe(begun.elapsed().as_secs_f64());
+            let result = self.timed(operation, ask()).await;
             let was_well = self.error.lock().is_none();
             let pause = match &result {
                 Err(StorageError::Unavailable { .. }) if was_well => pauses.next(),
@@ -61,6 +56,31 @@ impl Health {
             };
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
         }
+    }
+
+    /// The same for a call that can't be made twice.
+    pub(super) async fn once<T>(
+        &self,
+        operation: &'static str,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let result = self.timed(operation, asked).await;
+        self.learn(&result);
+        result
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: &'static str,
+        asked: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        let result = asked.await;
+        self.metrics
+            .storage_seconds
+            .with_label_values(&[operation])
+            .observe(begun.elapsed().as_secs_f64());
+        result
     }
 
     /// Asks the storage whether it answers, for ever.

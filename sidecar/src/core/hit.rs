@@ -96,7 +96,7 @@ impl Engine {
     ) -> Lent<T> {
         let (class, counters) = view.table.of(key);
         if let Some(memory) = view.storage.as_memory() {
-            return match memory.keyspace_at(now.unix).lend(hash, key, show) {
+            return match memory.with_at(now.unix, |keyspace| keyspace.lend(hash, key, show)) {
                 Ok(Some(shown)) => {
                     counters.hits.inc();
                     Lent::Hit(shown)
@@ -140,7 +140,8 @@ impl Engine {
         expires_at: Option<UnixMillis>,
     ) -> Option<Result<(), StorageError>> {
         let memory = view.storage.as_memory()?;
-        let put = memory.keyspace_at(now.unix).overwrite(hash, key, text, expires_at);
+        let put =
+            memory.with_at(now.unix, |keyspace| keyspace.overwrite(hash, key, text, expires_at));
         Some(put.map_err(Into::into))
     }
 }

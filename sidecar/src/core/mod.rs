@@ -37,6 +37,7 @@ mod health;
 mod hit;
 pub mod outbox;
 mod read;
+pub mod transaction;
 pub mod turns;
 mod write;
 
@@ -47,6 +48,7 @@ use flight::Flights;
 use health::Health;
 pub use hit::{Lent, View};
 use outbox::Outbox;
+pub use transaction::Begun;
 use turns::Turns;
 
 /// What an engine is made of.

@@ -5,9 +5,10 @@
 //! happens.
 
 use std::hash::BuildHasher;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::adapter::Key;
 
@@ -18,28 +19,34 @@ const STRIPES: usize = 512;
 #[derive(Debug)]
 pub struct Turns {
     hasher: RandomState,
-    stripes: Vec<Mutex<()>>,
+    stripes: Vec<Arc<Mutex<()>>>,
+}
+
+/// The turn of some keys, which lasts as long as this.
+#[derive(Debug)]
+pub struct Turn {
+    _stripes: Vec<OwnedMutexGuard<()>>,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        let stripes = std::iter::repeat_with(Mutex::default).take(STRIPES).collect();
+        let stripes = std::iter::repeat_with(Arc::default).take(STRIPES).collect();
         Self { hasher: RandomState::default(), stripes }
     }
 }
 
 impl Turns {
-    /// Waits for the turn of all `keys`; it lasts as long as what is returned.
-    pub async fn of(&self, keys: impl IntoIterator<Item = &Key>) -> Vec<MutexGuard<'_, ()>> {
+    /// Waits for the turn of all `keys`.
+    pub async fn of(&self, keys: impl IntoIterator<Item = &Key>) -> Turn {
         // In ascending order, so that two writers of several keys can't wait for each other.
         let mut stripes: Vec<usize> = keys.into_iter().map(|key| self.stripe(key)).collect();
         stripes.sort_unstable();
         stripes.dedup();
         let mut turns = Vec::with_capacity(stripes.len());
         for stripe in stripes {
-            turns.push(self.stripes[stripe].lock().await);
+            turns.push(Arc::clone(&self.stripes[stripe]).lock_owned().await);
         }
-        turns
+        Turn { _stripes: turns }
     }
 
     fn stripe(&self, key: &Key) -> usize {

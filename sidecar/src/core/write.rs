@@ -119,7 +119,8 @@ impl Engine {
         }
     }
 
-    async fn settle_keys<T>(&self, result: &Result<T>, keys: impl Fn() -> Vec<Key>) {
+    /// Announces and forgets what was written, or may have been.
+    pub(super) async fn settle_keys<T>(&self, result: &Result<T>, keys: impl Fn() -> Vec<Key>) {
         self.settle(result, || Scope::Keys(keys())).await;
         if may_have_changed(result) {
             for key in keys() {
@@ -161,7 +162,8 @@ fn may_have_changed<T>(result: &Result<T>) -> bool {
     matches!(result, Ok(_) | Err(StorageError::Unknown { .. }))
 }
 
-async fn carried_through<T: Send + 'static>(
+/// Runs a write in a task of its own, which goes on when its caller has gone.
+pub(super) async fn carried_through<T: Send + 'static>(
     write: impl Future<Output = Result<T>> + Send + 'static,
 ) -> Result<T> {
     tokio::spawn(write).await.unwrap_or_else(|error| {

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::clients::Clients;
+use super::script::{Running, Scripts};
 
 /// See the module.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub struct Host {
     pub idle_seconds: u64,
     /// The longest argument in bytes.
     pub bulk_limit: usize,
+    /// The scripts that were loaded.
+    pub scripts: Mutex<Scripts>,
+    /// The script that runs.
+    pub running: Running,
 }
 
 impl Host {

@@ -21,6 +21,7 @@ mod relay;
 pub mod reply;
 pub mod reply_parse;
 pub mod request;
+pub mod script;
 mod server;
 pub mod session;
 mod settings;

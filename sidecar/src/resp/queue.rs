@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::adapter::{Key, MemoryAdapter, Storage};
+use crate::adapter::memory::Keyspace;
+use crate::adapter::{Key, Storage};
 use crate::core::View;
 
 /// The most bytes that a client may queue, arguments and their places.
@@ -110,11 +111,13 @@ impl Queue {
     }
 }
 
-/// Keys whose writes a client wants to know of, in the sidecar's memory. They are let go with this.
+/// Keys whose writes a client wants to know of. Those in the sidecar's memory are let go with this.
 #[derive(Debug, Default)]
 pub struct Watch {
     storage: Option<Arc<dyn Storage>>,
     keys: Vec<(Key, Seen)>,
+    /// What a storage elsewhere had as the keys' versions.
+    versions: Vec<(Key, u64)>,
 }
 
 /// What a key was when its watch began.
@@ -133,13 +136,28 @@ impl Watch {
             return;
         }
         self.storage = Some(Arc::clone(view.storage()));
-        let mut keyspace = memory.keyspace();
-        for key in keys {
-            if !self.keys.iter().any(|(watched, _)| watched == key) {
-                let seen = Seen { version: keyspace.watch(key), existed: keyspace.contains(key) };
-                self.keys.push((Bytes::copy_from_slice(key), seen));
+        memory.with(|keyspace| {
+            for key in keys {
+                if !self.keys.iter().any(|(watched, _)| watched == key) {
+                    let (version, existed) = (keyspace.watch(key), keyspace.contains(key));
+                    self.keys.push((Bytes::copy_from_slice(key), Seen { version, existed }));
+                }
+            }
+        });
+    }
+
+    /// Watches keys of a storage elsewhere, which have these versions. The first counts.
+    pub fn add_versions(&mut self, versions: Vec<(Key, u64)>) {
+        for (key, version) in versions {
+            if !self.versions.iter().any(|(watched, _)| *watched == key) {
+                self.versions.push((key, version));
             }
         }
+    }
+
+    /// The keys of a storage elsewhere, and their versions when their watch began.
+    pub fn into_versions(mut self) -> Vec<(Key, u64)> {
+        std::mem::take(&mut self.versions)
     }
 
     /// Whether a key was written since its watch began, or has ended, or the storage is another.
@@ -148,21 +166,20 @@ impl Watch {
         if !Arc::ptr_eq(storage, view.storage()) {
             return true;
         }
-        storage.as_memory().is_some_and(|memory| {
-            let mut keyspace = memory.keyspace();
+        let changed = |keyspace: &mut Keyspace| {
             self.keys.iter().any(|(key, seen)| {
                 keyspace.version(key) != Some(seen.version)
                     || keyspace.contains(key) != seen.existed
             })
-        })
+        };
+        storage.as_memory().is_some_and(|memory| memory.with(changed))
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         if let Some(memory) = self.storage.as_deref().and_then(Storage::as_memory) {
-            let mut keyspace = MemoryAdapter::keyspace(memory);
-            self.keys.iter().for_each(|(key, _)| keyspace.unwatch(key));
+            memory.with(|keyspace| self.keys.iter().for_each(|(key, _)| keyspace.unwatch(key)));
         }
     }
 }

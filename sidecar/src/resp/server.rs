@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use super::event_loop::{EventLoop, Stop};
 use super::host::Host;
 use super::listener::Listener;
 use super::metrics::Metrics;
+use super::script::Running;
 use super::settings::Settings;
 use crate::core::Engine;
 
@@ -64,6 +66,8 @@ impl Server {
                 run_id: Host::new_run_id(),
                 idle_seconds: self.settings.idle.map_or(0, |idle| idle.as_secs()),
                 bulk_limit: self.settings.request.bulk,
+                scripts: Mutex::default(),
+                running: Running::default(),
             },
             metrics,
             runtime: Handle::current(),

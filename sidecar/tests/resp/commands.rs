@@ -375,7 +375,7 @@ async fn what_is_unknown_is_refused_in_the_words_of_redis() {
     client
         .expect(
             "foo a b    -> ERR unknown command 'foo', with args beginning with: 'a' 'b'
-             MULTI      -> ERR unknown command 'MULTI', with args beginning with:
+             BLPOP k 0  -> ERR unknown command 'BLPOP', with args beginning with: 'k' '0'
              SUBSCRIBE c -> ERR unknown command 'SUBSCRIBE', with args beginning with: 'c'
              GET        -> ERR wrong number of arguments for 'get' command
              GET a b    -> ERR wrong number of arguments for 'get' command

@@ -13,6 +13,7 @@ use crate::client::{Client, command};
 use crate::pod::{Pod, memory};
 use crate::servers::redis::Redis;
 
+mod scripts;
 mod types;
 
 type Words = Vec<Vec<u8>>;

@@ -7,9 +7,11 @@ mod client;
 mod commands;
 mod connections;
 mod differential;
+mod evaluation;
 mod libraries;
 mod passthrough;
 mod pod;
+mod scripts;
 mod transactions;
 mod types;
 

@@ -1,7 +1,13 @@
-//! MULTI and WATCH on the sidecar's own memory.
+//! MULTI and WATCH on the sidecar's own memory, and over PostgreSQL.
+
+use std::sync::Arc;
+
+use warp_sidecar::adapter::{PostgresAdapter, PostgresSettings};
+use warp_sidecar::resp::Settings;
 
 use crate::client::Client;
 use crate::pod::Pod;
+use crate::servers::postgres::Postgres;
 
 async fn two() -> (Pod, Client, Client) {
     let pod = Pod::of_memory();
@@ -71,7 +77,7 @@ async fn a_watched_key_that_another_writes_stops_the_transaction() {
         other.ask(write).await;
         client.expect("MULTI -> OK\nGET k -> QUEUED").await;
         let done = client.ask("EXEC").await;
-        assert_eq!(done, if stops { "(nil)" } else { "['v']" }, "{write}");
+        assert_eq!(done, if stops { "(nil array)" } else { "['v']" }, "{write}");
     }
     client.expect("SET k v -> OK\nWATCH k -> OK\nUNWATCH -> OK").await;
     other.ask("SET k w").await;
@@ -83,7 +89,7 @@ async fn a_watched_key_that_ends_stops_the_transaction() {
     let (_pod, mut client, _) = two().await;
     client.expect("SET k v PX 20 -> OK\nWATCH k -> OK\nMULTI -> OK\nPING -> QUEUED").await;
     tokio::time::sleep(std::time::Duration::from_millis(60)).await;
-    client.expect("EXEC -> (nil)").await;
+    client.expect("EXEC -> (nil array)").await;
 }
 
 #[tokio::test]
@@ -94,4 +100,78 @@ async fn a_client_that_leaves_watches_nothing_any_more() {
     client
         .expect("SET k v -> OK\nWATCH k -> OK\nMULTI -> OK\nGET k -> QUEUED\nEXEC -> ['v']")
         .await;
+}
+
+/// Two pods over one PostgreSQL.
+async fn over_postgres() -> (Postgres, [Pod; 2], Client, Client) {
+    let server = Postgres::start();
+    let pod = || {
+        let settings = PostgresSettings::new(server.url(), "t");
+        let storage = PostgresAdapter::connect_lazy(settings).unwrap();
+        Pod::start(Arc::new(storage), Settings::default())
+    };
+    let pods = [pod(), pod()];
+    let (one, other) = (pods[0].client().await, pods[1].client().await);
+    (server, pods, one, other)
+}
+
+#[tokio::test]
+async fn over_postgres_a_transaction_is_one_of_the_database() {
+    let (_server, _pods, mut client, mut other) = over_postgres().await;
+    client
+        .expect(
+            "SET gone v     -> OK
+             MULTI          -> OK
+             SET k v EX 100 -> QUEUED
+             INCR n         -> QUEUED
+             INCR k         -> QUEUED
+             DEL gone none  -> QUEUED
+             GET k          -> QUEUED
+             TTL k          -> QUEUED
+             EXEC           -> [OK 1 ERR value is not an integer or out of range 1 'v' 100]
+             GET gone       -> (nil)",
+        )
+        .await;
+    other.expect("MGET k n gone -> ['v' '1' (nil)]").await;
+    client
+        .expect(
+            "MULTI          -> OK
+             LPUSH l x      -> ERR class 'default' keeps its keys as rows of a SQL table (storage postgres), which hold strings only: LPUSH needs storage memory or redis
+             EXEC           -> EXECABORT Transaction discarded because of previous errors.
+             MULTI          -> OK
+             DBSIZE         -> ERR DBSIZE names no keys, and a transaction over a SQL table locks those that it names
+             DISCARD        -> OK",
+        )
+        .await;
+}
+
+#[tokio::test]
+async fn over_postgres_a_watched_key_that_another_pod_writes_stops_the_transaction() {
+    let (_server, _pods, mut client, mut other) = over_postgres().await;
+    client.expect("SET k v -> OK\nWATCH k none -> OK").await;
+    other.expect("SET k w -> OK").await;
+    client.expect("MULTI -> OK\nSET k mine -> QUEUED\nEXEC -> (nil array)").await;
+    other.expect("GET k -> 'w'").await;
+    client.expect("WATCH k none -> OK\nMULTI -> OK\nAPPEND k x -> QUEUED\nEXEC -> [2]").await;
+    client.expect("GET k -> 'wx'").await;
+}
+
+#[tokio::test]
+async fn over_postgres_counters_lose_nothing_to_transactions_that_cross() {
+    let (_server, pods, mut client, _) = over_postgres().await;
+    let add = |pod: usize, keys: [&'static str; 2]| {
+        let address = pods[pod].address;
+        async move {
+            let mut client = Client::connect(address).await;
+            for _ in 0..25 {
+                client.expect("MULTI -> OK").await;
+                for key in keys {
+                    assert_eq!(client.ask(&format!("INCR {key}")).await, "QUEUED");
+                }
+                client.ask("EXEC").await;
+            }
+        }
+    };
+    tokio::join!(add(0, ["a", "b"]), add(1, ["b", "a"]), add(0, ["b", "a"]), add(1, ["a", "b"]),);
+    client.expect("MULTI -> OK\nGET a -> QUEUED\nGET b -> QUEUED\nEXEC -> ['100' '100']").await;
 }

@@ -1,74 +1,79 @@
 //! The sidecar's own memory as the storage: gone with the pod, shared with nobody.
 //!
-//! One lock around a [`Keyspace`]: a call holds it for its own work and never waits, so that the
-//! core may answer from it at once, without a task.
+//! One lock around a [`Keyspace`] (`exclusive`): a call holds it for its own work and never waits, so
+//! that the core may answer from it at once, without a task.
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use parking_lot::{Mutex, MutexGuard};
 use warp_crds::pattern::glob_match;
 
 pub mod collection;
+mod exclusive;
 mod keyspace;
 
+use exclusive::Exclusive;
 pub use keyspace::{Keyspace, Refusal};
 
 use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
 use crate::cache::store::Hash;
 pub use crate::cache::store::WhenFull;
+use collection::Kind;
 
 /// Keys in memory, up to a number of bytes.
 #[derive(Debug)]
 pub struct MemoryAdapter {
     clock: fn() -> UnixMillis,
-    keyspace: Mutex<Keyspace>,
+    keyspace: Exclusive,
 }
 
 impl MemoryAdapter {
     /// Holds at most `limit_bytes`, overhead included; `when_full` says what then; `clock` says
     /// when keys expire.
     pub fn new(limit_bytes: usize, when_full: WhenFull, clock: fn() -> UnixMillis) -> Self {
-        Self { clock, keyspace: Mutex::new(Keyspace::new(limit_bytes, when_full)) }
+        Self { clock, keyspace: Exclusive::new(Keyspace::new(limit_bytes, when_full)) }
     }
 
-    /// The keys, for as long as the guard lives, at the time of the moment.
-    pub fn keyspace(&self) -> MutexGuard<'_, Keyspace> {
-        self.keyspace_at((self.clock)())
+    /// Works on the keys at the time of the moment. `work` must not ask for them again.
+    pub fn with<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> T {
+        self.keyspace.lend(self.clock, work)
     }
 
     /// The same at a time that the caller knows.
     #[inline]
-    pub fn keyspace_at(&self, now: UnixMillis) -> MutexGuard<'_, Keyspace> {
-        let mut keyspace = self.keyspace.lock();
-        keyspace.set_now(now);
-        keyspace
+    pub fn with_at<T>(&self, now: UnixMillis, work: impl FnOnce(&mut Keyspace) -> T) -> T {
+        self.keyspace.lend(|| now, work)
+    }
+
+    /// Does `work`, which began at `now`, while nobody else touches the keys; they don't expire
+    /// meanwhile. `work` itself calls what it likes.
+    pub fn exclusively<T>(&self, now: UnixMillis, work: impl FnOnce() -> T) -> T {
+        self.keyspace.hold(now, work)
     }
 
     /// Has the processor fetch what looking up keys of these hashes will read.
     #[inline]
     pub fn prefetch(&self, hashes: &[Hash]) {
-        self.keyspace.lock().prefetch(hashes);
+        self.keyspace.lend(self.clock, |keyspace| keyspace.prefetch(hashes));
     }
 
     /// The string under `key`.
     pub fn get_now(&self, key: &[u8]) -> Result<Option<Value>> {
-        Ok(self.keyspace().value(key)?)
+        Ok(self.with(|keyspace| keyspace.value(key))?)
     }
 
     /// Does `mutation` to `key`.
     pub fn apply_now(&self, key: &[u8], mutation: &Mutation) -> Result<Applied> {
-        self.keyspace().apply(key, mutation)
+        self.with(|keyspace| keyspace.apply(key, mutation))
     }
 
     /// Sets all of `pairs`, or none.
     pub fn set_many_now<K: AsRef<[u8]>, V: AsRef<[u8]>>(&self, pairs: &[(K, V)]) -> Result<()> {
-        Ok(self.keyspace().put_strings(pairs)?)
+        Ok(self.with(|keyspace| keyspace.put_strings(pairs))?)
     }
 
     /// Deletes `keys`; how many there were.
     pub fn delete_now<K: AsRef<[u8]>>(&self, keys: &[K]) -> u64 {
-        let mut keyspace = self.keyspace();
-        keys.iter().map(|key| u64::from(keyspace.remove(key.as_ref()))).sum()
+        self.with(|keyspace| keys.iter().map(|key| u64::from(keyspace.remove(key.as_ref()))).sum())
     }
 
     /// A page of about `count` keys that match `pattern` and are of the type `kind`.
@@ -80,25 +85,26 @@ impl MemoryAdapter {
         count: usize,
     ) -> Page {
         let mut keys = Vec::new();
-        let cursor = self.keyspace().scan(cursor, count, |key, found| {
+        let show = |key: &[u8], found: Kind| {
             let wanted = kind.is_none_or(|kind| found.name().eq_ignore_ascii_case(kind))
                 && pattern.is_none_or(|pattern| glob_match(pattern, key));
             if wanted {
                 keys.push(Bytes::copy_from_slice(key));
             }
-        });
+        };
+        let cursor = self.with(|keyspace| keyspace.scan(cursor, count, show));
         Page { cursor, keys }
     }
 
     /// How many keys there are.
     pub fn count_now(&self) -> u64 {
-        self.keyspace().count() as u64
+        self.with(|keyspace| keyspace.count()) as u64
     }
 
     /// Deletes every key.
     pub fn flush_now(&self) {
         // Dropped when the lock is free again.
-        let gone = self.keyspace().flush();
+        let gone = self.with(Keyspace::flush);
         drop(gone);
     }
 }
@@ -110,8 +116,9 @@ impl Storage for MemoryAdapter {
     }
 
     async fn get(&self, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-        let mut keyspace = self.keyspace();
-        Ok(keys.iter().map(|key| keyspace.value(key)).collect::<std::result::Result<_, _>>()?)
+        let values = |keyspace: &mut Keyspace| keys.iter().map(|key| keyspace.value(key)).collect();
+        let values: std::result::Result<_, Refusal> = self.with(values);
+        Ok(values?)
     }
 
     async fn apply(&self, key: &Key, mutation: Mutation) -> Result<Applied> {

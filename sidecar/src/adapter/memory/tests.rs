@@ -52,7 +52,7 @@ fn a_memory_that_may_evict_takes_every_write() {
         adapter.apply_now(&at.to_be_bytes(), &set(vec![0; 1_000], SetExpiry::Clear)).unwrap();
     }
     assert!((1..100).contains(&adapter.count_now()));
-    assert!(adapter.keyspace().figures().evicted > 900);
+    assert!(adapter.with(|keyspace| keyspace.figures().evicted) > 900);
 }
 
 static NOW: AtomicU64 = AtomicU64::new(0);
@@ -85,7 +85,7 @@ fn what_is_taken_over_from_another_buffer_is_copied() {
 #[test]
 fn a_collection_is_no_string_and_no_other_collection() {
     let adapter = adapter(1 << 20);
-    push(&mut adapter.keyspace(), KEY, b"element").unwrap();
+    adapter.with(|keyspace| push(keyspace, KEY, b"element")).unwrap();
     let wrong = StorageError::from(Refusal::WrongType);
     assert_eq!(adapter.get_now(KEY).unwrap_err(), wrong);
     for refused in [
@@ -96,32 +96,32 @@ fn a_collection_is_no_string_and_no_other_collection() {
     ] {
         assert_eq!(adapter.apply_now(KEY, &refused).unwrap_err(), wrong, "{refused:?}");
     }
-    let mut keyspace = adapter.keyspace();
-    assert_eq!(keyspace.collection::<Hash>(KEY).unwrap_err(), Refusal::WrongType);
-    let changed = keyspace.change(KEY, |set: &mut Set| Ok::<_, Refusal>(set.add(b"member")));
-    assert_eq!(changed, Err(Refusal::WrongType));
-    assert_eq!(keyspace.kind(KEY), Some(Kind::List));
+    adapter.with(|keyspace| {
+        assert_eq!(keyspace.collection::<Hash>(KEY).unwrap_err(), Refusal::WrongType);
+        let changed = keyspace.change(KEY, |set: &mut Set| Ok::<_, Refusal>(set.add(b"member")));
+        assert_eq!(changed, Err(Refusal::WrongType));
+        assert_eq!(keyspace.kind(KEY), Some(Kind::List));
+    });
 }
 
 #[test]
 fn a_collection_expires_and_is_overwritten_by_a_string() {
     let adapter = adapter(1 << 20);
-    push(&mut adapter.keyspace(), KEY, b"element").unwrap();
+    adapter.with(|keyspace| push(keyspace, KEY, b"element")).unwrap();
     let expire = |at| Mutation::Expire { at: Some(at), condition: ExpireCondition::Always };
     assert!(adapter.apply_now(KEY, &expire(5_000)).unwrap().done);
-    assert_eq!(adapter.keyspace().expires_at(KEY), Some(Some(5_000)));
+    assert_eq!(adapter.with(|keyspace| keyspace.expires_at(KEY)), Some(Some(5_000)));
     assert!(adapter.apply_now(KEY, &set("text", SetExpiry::Keep)).unwrap().done);
     let value = adapter.get_now(KEY).unwrap().unwrap();
     assert_eq!((&*value.data, value.expires_at), (b"text".as_slice(), Some(5_000)));
-    push(&mut adapter.keyspace(), b"other", b"element").unwrap();
+    adapter.with(|keyspace| push(keyspace, b"other", b"element")).unwrap();
     assert!(adapter.apply_now(b"other", &expire(1)).unwrap().done);
-    assert_eq!(adapter.keyspace().kind(b"other"), None);
+    assert_eq!(adapter.with(|keyspace| keyspace.kind(b"other")), None);
 }
 
 #[test]
 fn an_empty_collection_is_no_key() {
-    let adapter = adapter(1 << 20);
-    let mut keyspace = adapter.keyspace();
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
     push(&mut keyspace, KEY, b"element").unwrap();
     let popped =
         keyspace.change_found(KEY, |list: &mut List| Ok::<_, Refusal>(list.pop(Side::Left)));
@@ -136,8 +136,7 @@ fn an_empty_collection_is_no_key() {
 
 #[test]
 fn a_failed_change_leaves_no_trace() {
-    let adapter = adapter(1 << 20);
-    let mut keyspace = adapter.keyspace();
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
     let failed = keyspace.change(KEY, |set: &mut Set| {
         set.add(b"member");
         Err::<(), _>(Refusal::NoRoom)
@@ -148,9 +147,9 @@ fn a_failed_change_leaves_no_trace() {
 #[test]
 fn every_write_gives_a_watched_key_another_version() {
     let adapter = adapter(1 << 20);
-    let first = adapter.keyspace().watch(KEY);
+    let first = adapter.with(|keyspace| keyspace.watch(KEY));
     adapter.apply_now(b"other", &set("text", SetExpiry::Clear)).unwrap();
-    assert_eq!(adapter.keyspace().version(KEY), Some(first));
+    assert_eq!(adapter.with(|keyspace| keyspace.version(KEY)), Some(first));
     let mut seen = vec![first];
     let writes: [&dyn Fn(&mut Keyspace) -> bool; 7] = [
         &|keyspace| keyspace.put_string(KEY, b"text", None).is_ok(),
@@ -165,11 +164,11 @@ fn every_write_gives_a_watched_key_another_version() {
         },
     ];
     for write in writes {
-        assert!(write(&mut adapter.keyspace()));
-        let version = adapter.keyspace().version(KEY).unwrap();
+        assert!(adapter.with(write));
+        let version = adapter.with(|keyspace| keyspace.version(KEY)).unwrap();
         assert!(!seen.contains(&version));
         seen.push(version);
     }
-    adapter.keyspace().unwatch(KEY);
-    assert_eq!(adapter.keyspace().version(KEY), None);
+    adapter.with(|keyspace| keyspace.unwatch(KEY));
+    assert_eq!(adapter.with(|keyspace| keyspace.version(KEY)), None);
 }

@@ -1,7 +1,8 @@
 //! A table in PostgreSQL as the storage: one row for each key.
 //!
 //! The plain writes are one statement each. What depends on the old string locks its row, reads
-//! it, lets [`Mutation::apply`] decide, and writes, in one transaction of two round trips.
+//! it, lets [`Mutation::apply`] decide, and writes, in one transaction of two round trips. What
+//! depends on several keys is a [`PostgresTransaction`], in which the caller decides.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -29,6 +30,9 @@ use super::{
 mod pool;
 mod purge;
 mod sql;
+mod transaction;
+
+pub use transaction::PostgresTransaction;
 
 const KIND: &str = "postgres";
 
@@ -89,7 +93,7 @@ pub struct PostgresAdapter {
 
 /// What calls and the purge share.
 struct Server {
-    pool: Pool,
+    pool: Arc<Pool>,
     table: Table,
     /// Whether the table was seen. It is looked for again when a statement misses it.
     table_is_there: AtomicBool,
@@ -124,7 +128,7 @@ impl PostgresAdapter {
             settings.statement_timeout + GRACE,
         );
         let server = Server {
-            pool,
+            pool: Arc::new(pool),
             table: Table::new(&settings.table),
             table_is_there: AtomicBool::new(false),
             settings,
@@ -208,14 +212,14 @@ impl PostgresAdapter {
             let effect = match mutation.apply(before.as_ref(), begun).and_then(check_length) {
                 Ok(effect) => effect,
                 Err(refusal) => {
-                    server.end(lease).await;
+                    lease.roll_back().await;
                     return Err(refusal);
                 }
             };
             let left = |at: &Option<UnixMillis>| at.map(|at| at.saturating_sub(begun));
             let sql = match &effect.change {
                 Change::Nothing => {
-                    server.end(lease).await;
+                    lease.roll_back().await;
                     return Ok(effect.stored(before, 0));
                 }
                 Change::Remove => server.table.delete_locked(key),
@@ -279,7 +283,7 @@ impl Server {
     }
 
     /// A connection to a database that has the table.
-    async fn lease(&self, deadline: Instant) -> Result<Lease<'_>> {
+    async fn lease(&self, deadline: Instant) -> Result<Lease> {
         let mut lease =
             self.pool.lease(deadline).await.map_err(|failure| stored(failure, Access::Read))?;
         if !self.table_is_there.load(Ordering::Acquire) {
@@ -288,7 +292,7 @@ impl Server {
         Ok(lease)
     }
 
-    async fn ensure_table(&self, lease: &mut Lease<'_>) -> std::result::Result<(), Failure> {
+    async fn ensure_table(&self, lease: &mut Lease) -> std::result::Result<(), Failure> {
         let limited = |sql: &str| sql::limited(self.settings.statement_timeout, sql);
         let rows = lease.rows(limited(&self.table.exists())).await?;
         let is_there =
@@ -304,13 +308,6 @@ impl Server {
         }
         self.table_is_there.store(true, Ordering::Release);
         Ok(())
-    }
-
-    /// Closes the transaction that [`Table::lock`] opened, with nothing done.
-    async fn end(&self, mut lease: Lease<'_>) {
-        if lease.rows("ROLLBACK".to_owned()).await.is_ok() {
-            lease.give_back();
-        }
     }
 
     /// Whether the call can be begun again: it certainly did nothing, and may do better next time.
@@ -479,6 +476,10 @@ impl Storage for PostgresAdapter {
 
     async fn probe(&self) -> Result<()> {
         self.ask("SELECT 1".to_owned(), Access::Read).await.map(drop)
+    }
+
+    fn as_postgres(&self) -> Option<&PostgresAdapter> {
+        Some(self)
     }
 }
 

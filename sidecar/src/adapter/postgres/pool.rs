@@ -4,12 +4,13 @@
 //! that with two of them half the round trips are questions; and it hides whether a failure came
 //! before the statement or after. This one asks only after a pause, and drops what failed.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{timeout, timeout_at};
 
 /// A connection that was used more recently is taken to be alive. Shorter than a server's restart.
@@ -22,7 +23,7 @@ pub(super) struct Pool {
     connect_timeout: Duration,
     answer_timeout: Duration,
     idle: Mutex<Vec<Idle>>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -34,10 +35,10 @@ struct Idle {
 /// One connection on loan. It goes back by [`Lease::give_back`]; dropped, it is closed, so that a
 /// call that is given up leaves no half-read answer behind.
 #[derive(Debug)]
-pub(super) struct Lease<'a> {
-    pool: &'a Pool,
+pub(super) struct Lease {
+    pool: Arc<Pool>,
     connection: PgConnection,
-    _permit: SemaphorePermit<'a>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Why a statement has no result.
@@ -71,13 +72,13 @@ impl Pool {
             connect_timeout,
             answer_timeout,
             idle: Mutex::default(),
-            permits: Semaphore::new(connections.max(1) as usize),
+            permits: Arc::new(Semaphore::new(connections.max(1) as usize)),
         }
     }
 
     /// A live connection, when one is free before `deadline`.
-    pub(super) async fn lease(&self, deadline: Instant) -> Result<Lease<'_>, Failure> {
-        let permit = timeout_at(deadline.into(), self.permits.acquire())
+    pub(super) async fn lease(self: &Arc<Self>, deadline: Instant) -> Result<Lease, Failure> {
+        let permit = timeout_at(deadline.into(), Arc::clone(&self.permits).acquire_owned())
             .await
             .map_err(|_| Failure::NotSent("all connections are busy".to_owned()))?
             .map_err(|closed| Failure::NotSent(closed.to_string()))?;
@@ -85,7 +86,7 @@ impl Pool {
             Some(connection) => connection,
             None => self.connect().await?,
         };
-        Ok(Lease { pool: self, connection, _permit: permit })
+        Ok(Lease { pool: Arc::clone(self), connection, _permit: permit })
     }
 
     /// The most recently used one that is alive; the others are as old and die with it.
@@ -121,7 +122,7 @@ impl Pool {
     }
 }
 
-impl Lease<'_> {
+impl Lease {
     /// The rows of the statements in `sql`.
     pub(super) async fn rows(&mut self, sql: String) -> Result<Vec<PgRow>, Failure> {
         let query = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_all(&mut self.connection);
@@ -141,6 +142,13 @@ impl Lease<'_> {
                 "no answer within {:.1} s",
                 self.pool.answer_timeout.as_secs_f32()
             ))),
+        }
+    }
+
+    /// Ends the open transaction with nothing done, and gives the connection back.
+    pub(super) async fn roll_back(mut self) {
+        if self.rows("ROLLBACK".to_owned()).await.is_ok() {
+            self.give_back();
         }
     }
 

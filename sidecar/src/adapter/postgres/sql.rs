@@ -218,6 +218,62 @@ impl Table {
         format!("DELETE FROM {} WHERE key = {}; COMMIT", self.name, Hex(key))
     }
 
+    /// Opens a transaction that locks the rows of `keys`, which are at least one, differ and are in
+    /// order, and reads the live ones. Each wait ends after `patience`, and the transaction when nothing was heard
+    /// of it for `limit`.
+    ///
+    /// A row that isn't there can't be locked, and a key has to be locked before the next one is:
+    /// so the insertion of a placeholder either puts a row there that only this transaction sees,
+    /// and for whose end others wait who want the key, or meets the row and locks it, which
+    /// PostgreSQL does before it asks whether there is anything to update. A placeholder has
+    /// expired, so that everybody takes it for what it is if it should ever be seen.
+    pub(super) fn lock_all(&self, keys: &[Key], patience: Duration, limit: Duration) -> String {
+        let Self { name, .. } = self;
+        let (patience, limit) = (patience.as_millis(), limit.as_millis());
+        let rows: Vec<String> =
+            keys.iter().map(|key| format!("({}, '', 'epoch')", Hex(key))).collect();
+        let (rows, select) = (rows.join(", "), self.select(keys));
+        // Read committed, so that what is read is what the locks were waited for.
+        format!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL statement_timeout = {patience}; \
+             SET LOCAL idle_in_transaction_session_timeout = {limit}; \
+             INSERT INTO {name} AS t (key, value, expires_at) VALUES {rows} \
+             ON CONFLICT (key) DO UPDATE SET value = t.value WHERE false; {select}"
+        )
+    }
+
+    /// Ends what [`Self::lock_all`] began: stores `puts`, strings with the milliseconds that they
+    /// have left, and deletes the rows of `gone`.
+    pub(super) fn commit_all(&self, puts: &[(Key, Bytes, Option<u64>)], gone: &[Key]) -> String {
+        let Self { name, .. } = self;
+        let mut sql = String::new();
+        if !puts.is_empty() {
+            let row = |(key, data, after): &(Key, Bytes, Option<u64>)| {
+                format!("({}, {}, {})", Hex(key), Hex(data), expiry_of(*after))
+            };
+            let rows = puts.iter().map(row).collect::<Vec<_>>().join(", ");
+            sql += &format!(
+                "INSERT INTO {name} (key, value, expires_at) VALUES {rows} \
+                 ON CONFLICT (key) DO UPDATE SET value = EXCLUDED.value, version = DEFAULT, \
+                 expires_at = EXCLUDED.expires_at; "
+            );
+        }
+        if !gone.is_empty() {
+            sql += &format!("DELETE FROM {name} WHERE key = ANY({}); ", array(gone));
+        }
+        sql + "COMMIT"
+    }
+
+    /// The versions of the live ones of `keys`.
+    pub(super) fn versions(&self, keys: &[Key]) -> String {
+        let Self { name, .. } = self;
+        let keys = array(keys);
+        format!(
+            "SELECT encode(key, 'hex') AS key, version FROM {name} AS t \
+             WHERE key = ANY({keys}) AND {LIVE}"
+        )
+    }
+
     /// `count` rows in the order in which their keys appeared, from behind `cursor`.
     pub(super) fn scan(&self, cursor: u64, count: usize) -> String {
         let Self { name, .. } = self;

@@ -135,6 +135,7 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
         "set" => categories.push("@set"),
         "sorted-set" => categories.push("@sortedset"),
         "connection" => categories.push("@connection"),
+        "scripting" => categories.push("@scripting"),
         _ => {}
     }
     categories.push(if has("fast") { "@fast" } else { "@slow" });

@@ -35,6 +35,7 @@ mod list;
 mod object;
 mod pick;
 mod scan;
+mod script;
 mod server;
 mod set;
 mod sort;
@@ -45,7 +46,7 @@ mod table;
 mod transaction;
 
 pub use table::{COMMANDS, Entry, find};
-pub(super) use transaction::queue;
+pub(super) use transaction::{keys_of_all, queue};
 
 /// A command as COMMAND INFO and COMMAND DOCS tell it, and what runs it.
 #[derive(Clone, Copy)]
@@ -78,6 +79,8 @@ pub enum Reach {
     /// The sidecar's memory, which has the types of Redis. Over a Redis it is a command that Warp
     /// doesn't know, and passes through; a table of strings can't do it.
     Memory,
+    /// Any that isn't a Redis, where it passes through.
+    BesideRedis,
 }
 
 /// Which arguments are keys: from the first to the last (negative counts from the end), each
@@ -111,6 +114,10 @@ pub enum Outcome {
     Write(Work),
     /// It is for the Redis behind Warp.
     Relay,
+    /// WATCH over a storage that must be asked for the keys' versions.
+    Watch(Vec<Key>),
+    /// EXEC over such a storage: these commands, if the watched keys have still these versions.
+    Transaction(Vec<Vec<Bytes>>, Vec<(Key, u64)>),
 }
 
 /// A command that was called.
@@ -179,6 +186,20 @@ impl Command {
         Self { reach: Reach::Memory, ..command }
     }
 
+    /// One that [`Reach::BesideRedis`] holds for.
+    const fn beside_redis(
+        name: &'static str,
+        arity: i32,
+        flags: &'static [&'static str],
+        keys: Keys,
+        since: &'static str,
+        summary: &'static str,
+        run: Run,
+    ) -> Self {
+        let command = Self::new(name, arity, flags, keys, since, summary, run);
+        Self { reach: Reach::BesideRedis, ..command }
+    }
+
     const fn with_subcommands(self, subcommands: &'static [Command]) -> Self {
         Self { subcommands, ..self }
     }
@@ -208,6 +229,8 @@ impl fmt::Debug for Outcome {
             Self::Read(_) => f.write_str("Read"),
             Self::Write(_) => f.write_str("Write"),
             Self::Relay => f.write_str("Relay"),
+            Self::Watch(_) => f.write_str("Watch"),
+            Self::Transaction(..) => f.write_str("Transaction"),
         }
     }
 }
@@ -215,7 +238,9 @@ impl fmt::Debug for Outcome {
 /// Runs the command that `call` names, which `entry` is the table's entry of, if it has one.
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
-        Some(entry) if entry.command.reach == Reach::Memory && call.is_redis() => Outcome::Relay,
+        Some(entry) if entry.command.reach != Reach::AnyStorage && call.is_redis() => {
+            Outcome::Relay
+        }
         Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
         None if call.is_redis() && !is_for_replicas(call.arguments[0]) => Outcome::Relay,
         None => Outcome::Reply(unknown_command(call.arguments)),
@@ -260,7 +285,7 @@ fn is_for_replicas(name: &[u8]) -> bool {
 /// says.
 pub(super) fn is_for_redis(name: &[u8]) -> bool {
     match find(name) {
-        Some(entry) => entry.command.reach == Reach::Memory,
+        Some(entry) => entry.command.reach != Reach::AnyStorage,
         None => !is_for_replicas(name) && !is_http(name),
     }
 }
@@ -294,6 +319,18 @@ fn shown(argument: &[u8], most: usize) -> Cow<'_, str> {
 
 fn wrong_number(name: &str) -> Reply {
     Reply::err(&format!("wrong number of arguments for '{name}' command"))
+}
+
+/// What a command is answered that a table of strings can't do.
+fn holds_strings_only(command: &Command, arguments: &[&[u8]], view: &View) -> Reply {
+    let key = introspection::keys_of(command, arguments).next();
+    let class = view.class_of(key.unwrap_or_default());
+    let name = command.name.replace('|', " ").to_ascii_uppercase();
+    Reply::err(&format!(
+        "class '{class}' keeps its keys as rows of a SQL table (storage {}), which hold strings \
+         only: {name} needs storage memory or redis",
+        view.storage().kind(),
+    ))
 }
 
 /// About what an element takes in a collection besides its bytes.
@@ -355,19 +392,8 @@ impl Call<'_> {
         };
         match self.view.on_keyspace(room) {
             Some(room) => Ok(room?),
-            None => Err(self.holds_strings_only(command)),
+            None => Err(holds_strings_only(command, self.arguments, self.view)),
         }
-    }
-
-    fn holds_strings_only(&self, command: &Command) -> Reply {
-        let key = introspection::keys_of(command, self.arguments).next();
-        let class = self.view.class_of(key.map_or(&[], |key| key));
-        let name = command.name.replace('|', " ").to_ascii_uppercase();
-        Reply::err(&format!(
-            "class '{class}' keeps its keys as rows of a SQL table (storage {}), which hold \
-             strings only: {name} needs storage memory or redis",
-            self.view.storage().kind(),
-        ))
     }
 
     /// Answers from the keys of the memory storage, which nobody else touches meanwhile.
@@ -391,33 +417,42 @@ impl Call<'_> {
         self.engine.cached(key, self.now)
     }
 
+    /// Executes another command as if the client had sent it, and appends its reply to
+    /// [`Call::out`]; `None` where it would have to wait, which is done to nothing.
+    fn nested(&mut self, arguments: &[&[u8]]) -> Option<()> {
+        let outcome = execute(
+            find(arguments[0]),
+            &mut Call {
+                arguments,
+                engine: self.engine,
+                session: &mut *self.session,
+                host: self.host,
+                view: self.view,
+                hash: None,
+                now: self.now,
+                out: &mut *self.out,
+            },
+        );
+        match outcome {
+            Outcome::Written => Some(()),
+            Outcome::Reply(reply) => {
+                reply.encode(self.session.protocol, self.out);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
     /// Executes queued commands one after the other, and writes the list of their replies.
-    fn run_all(&mut self, commands: &[Vec<Bytes>]) {
+    pub(super) fn run_all(&mut self, commands: &[Vec<Bytes>]) {
         reply::put_length(self.out, b'*', commands.len());
         for command in commands {
             let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
-            let outcome = execute(
-                find(arguments[0]),
-                &mut Call {
-                    arguments: &arguments,
-                    engine: self.engine,
-                    session: &mut *self.session,
-                    host: self.host,
-                    view: self.view,
-                    hash: None,
-                    now: self.now,
-                    out: &mut *self.out,
-                },
-            );
-            let reply = match outcome {
-                Outcome::Written => continue,
-                Outcome::Reply(reply) => reply,
-                Outcome::Read(_) | Outcome::Write(_) | Outcome::Relay => {
-                    let name = shown(arguments[0], 128).to_ascii_uppercase();
-                    Reply::err(&format!("{name} can't be part of a transaction"))
-                }
-            };
-            reply.encode(self.session.protocol, self.out);
+            if self.nested(&arguments).is_none() {
+                let name = shown(arguments[0], 128).to_ascii_uppercase();
+                let refusal = Reply::err(&format!("{name} can't be part of a transaction"));
+                refusal.encode(self.session.protocol, self.out);
+            }
         }
     }
 

@@ -2,7 +2,15 @@
 
 use std::borrow::Cow;
 
-use super::{ALL_KEYS, Call, Command, Entry, NO_KEYS, Outcome, subcommand_of, wrong_number};
+use bytes::Bytes;
+
+use super::introspection::keys_of;
+use super::{
+    ALL_KEYS, Call, Command, Entry, NO_KEYS, Outcome, Reach, find, kept, subcommand_of,
+    wrong_number,
+};
+use crate::adapter::Key;
+use crate::core::View;
 use crate::resp::queue::{Queue, Taken};
 use crate::resp::reply::Reply;
 
@@ -11,11 +19,11 @@ const SLOW: &[&str] = &["noscript", "loading", "stale", "skip_slowlog"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("multi", 1, PLAIN, NO_KEYS, "1.2.0", "Starts a transaction.", multi),
-    Command::in_memory("exec", 1, SLOW, NO_KEYS, "1.2.0", "Executes all commands in a transaction.", exec),
-    Command::in_memory("discard", 1, PLAIN, NO_KEYS, "2.0.0", "Discards a transaction.", discard),
-    Command::in_memory("watch", -2, PLAIN, ALL_KEYS, "2.2.0", "Monitors changes to keys to determine the execution of a transaction.", watch),
-    Command::in_memory("unwatch", 1, PLAIN, NO_KEYS, "2.2.0", "Forgets about watched keys of a transaction.", unwatch),
+    Command::beside_redis("multi", 1, PLAIN, NO_KEYS, "1.2.0", "Starts a transaction.", multi),
+    Command::beside_redis("exec", 1, SLOW, NO_KEYS, "1.2.0", "Executes all commands in a transaction.", exec),
+    Command::beside_redis("discard", 1, PLAIN, NO_KEYS, "2.0.0", "Discards a transaction.", discard),
+    Command::beside_redis("watch", -2, PLAIN, ALL_KEYS, "2.2.0", "Monitors changes to keys to determine the execution of a transaction.", watch),
+    Command::beside_redis("unwatch", 1, PLAIN, NO_KEYS, "2.2.0", "Forgets about watched keys of a transaction.", unwatch),
 ];
 
 /// What is executed at once within MULTI.
@@ -25,13 +33,12 @@ const AT_ONCE: [&str; 6] = ["multi", "exec", "discard", "watch", "quit", "reset"
 pub(in crate::resp) fn queue(
     entry: Option<&Entry>,
     arguments: &[&[u8]],
+    view: &View,
     queue: &mut Queue,
 ) -> Option<Reply> {
     let checked = match entry {
         Some(entry) if AT_ONCE.contains(&entry.command.name) => return None,
-        Some(entry) => subcommand_of(entry.command, arguments).and_then(|command| {
-            command.takes(arguments.len()).then_some(()).ok_or_else(|| wrong_number(command.name))
-        }),
+        Some(entry) => check(entry.command, arguments, view),
         None => Err(super::unknown_command(arguments)),
     };
     Some(match checked {
@@ -42,6 +49,39 @@ pub(in crate::resp) fn queue(
             reply
         }
     })
+}
+
+/// Whether a command can be queued.
+fn check(command: &Command, arguments: &[&[u8]], view: &View) -> Result<(), Reply> {
+    let command = subcommand_of(command, arguments)?;
+    if !command.takes(arguments.len()) {
+        return Err(wrong_number(command.name));
+    }
+    if view.storage().as_memory().is_some() {
+        return Ok(());
+    }
+    if command.reach == Reach::Memory {
+        return Err(super::holds_strings_only(command, arguments, view));
+    }
+    let is_about_data = ["readonly", "write"].iter().any(|flag| command.flags.contains(flag));
+    if is_about_data && command.keys == NO_KEYS {
+        let name = command.name.to_ascii_uppercase();
+        return Err(Reply::err(&format!(
+            "{name} names no keys, and a transaction over a SQL table locks those that it names"
+        )));
+    }
+    Ok(())
+}
+
+/// The keys that queued commands name.
+pub(in crate::resp) fn keys_of_all(commands: &[Vec<Bytes>]) -> Vec<Key> {
+    let mut keys = Vec::new();
+    for command in commands {
+        let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
+        let Some(entry) = find(arguments[0]) else { continue };
+        keys.extend(keys_of(entry.command, &arguments).map(kept));
+    }
+    keys
 }
 
 fn multi(call: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -57,12 +97,23 @@ fn exec(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         Taken::Spoiled => Err(Reply::Error(Cow::Borrowed(
             "EXECABORT Transaction discarded because of previous errors.",
         ))),
-        Taken::Commands(_, watch) if watch.has_changed(call.view) => {
-            Ok(Outcome::Reply(Reply::NullArray))
+        Taken::Commands(commands, watch) if call.view.storage().as_memory().is_some() => {
+            let (view, now) = (call.view, call.now);
+            let executed = view.exclusively(now, || {
+                let unchanged = !watch.has_changed(view);
+                if unchanged {
+                    call.run_all(&commands);
+                }
+                unchanged
+            });
+            Ok(if executed == Some(true) {
+                Outcome::Written
+            } else {
+                Outcome::Reply(Reply::NullArray)
+            })
         }
-        Taken::Commands(commands, _) => {
-            call.run_all(&commands);
-            Ok(Outcome::Written)
+        Taken::Commands(commands, watch) => {
+            Ok(Outcome::Transaction(commands, watch.into_versions()))
         }
     }
 }
@@ -78,7 +129,11 @@ fn watch(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     if call.session.queue.is_open() {
         return Err(Reply::err("WATCH inside MULTI is not allowed"));
     }
-    call.session.queue.watch().add(call.view, &call.arguments[1..]);
+    let keys = &call.arguments[1..];
+    if call.view.storage().as_memory().is_none() {
+        return Ok(Outcome::Watch(keys.iter().map(|key| kept(key)).collect()));
+    }
+    call.session.queue.watch().add(call.view, keys);
     Ok(Outcome::Reply(Reply::OK))
 }
 

@@ -7,7 +7,9 @@ use futures::FutureExt as _;
 use smallvec::SmallVec;
 
 use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Prepared, Slot, Turn};
+use crate::adapter::Key;
 use crate::cache::store::Hash;
+use crate::core::Begun;
 use crate::resp::command::{self, Call, Outcome};
 use crate::resp::queue::Queue;
 use crate::resp::relay::{self, Link, Relayed};
@@ -171,7 +173,8 @@ impl Connection {
             }
         }
         if self.session.queue.is_open()
-            && let Some(reply) = command::queue(entry, arguments, &mut self.session.queue)
+            && let Some(reply) =
+                command::queue(entry, arguments, &turn.view, &mut self.session.queue)
         {
             self.publish_state();
             return self.answer(reply, self.form(skipped), turn);
@@ -218,6 +221,10 @@ impl Connection {
                 self.held = Some(Held::Subscribe(kept(arguments), form));
             }
             Outcome::Relay => self.hold_for_redis(kept(arguments), form, None),
+            Outcome::Watch(keys) => self.held = Some(Held::Watch(keys, form)),
+            Outcome::Transaction(commands, watched) => {
+                self.held = Some(Held::Transaction(commands, watched, form));
+            }
         }
         self.closing |= self.session.closing;
         if was_queueing != self.session.queue.is_open() {
@@ -285,6 +292,20 @@ impl Connection {
                 }
                 return;
             }
+            Held::Watch(keys, form) => self.wait_for(async move {
+                let versions = engine.versions(&keys).await;
+                Done::Watched(
+                    versions.map(|versions| keys.into_iter().zip(versions).collect()),
+                    form,
+                )
+            }),
+            Held::Transaction(commands, watched, form) => {
+                let mut keys = command::keys_of_all(&commands);
+                keys.extend(watched.iter().map(|(key, _)| key.clone()));
+                self.wait_for(async move {
+                    Done::Begun(engine.begin(keys).await.map(Box::new), commands, watched, form)
+                });
+            }
             Held::Subscribe(arguments, form) => self.wait_for(async move {
                 let stream = relay::open_stream(&engine, form.protocol).await;
                 Done::Opened(stream, arguments, form)
@@ -309,6 +330,16 @@ impl Connection {
                 }
                 self.publish_state();
             }
+            Done::Watched(Err(error), form) | Done::Begun(Err(error), _, _, form) => {
+                send(&command::failure(&error), form, turn);
+            }
+            Done::Watched(Ok(versions), form) => {
+                self.session.queue.watch().add_versions(versions);
+                send(&Reply::OK, form, turn);
+            }
+            Done::Begun(Ok(begun), commands, watched, form) => {
+                self.execute_locked(*begun, &commands, &watched, form, turn);
+            }
             Done::Opened(Err(error), _, form) => send(&command::failure(&error), form, turn),
             Done::Opened(Ok(stream), arguments, _) => {
                 let runtime = &self.common.runtime;
@@ -320,6 +351,46 @@ impl Connection {
                 self.subscription = Some(Box::new(subscription));
             }
         }
+    }
+
+    /// Executes queued commands on the keys that are locked for them, and has what they change
+    /// stored; or nothing, if a watched key has another version.
+    fn execute_locked(
+        &mut self,
+        begun: Begun,
+        commands: &[Vec<Bytes>],
+        watched: &[(Key, u64)],
+        form: Form,
+        turn: &mut Turn,
+    ) {
+        self.alone = true;
+        let has_changed = |(key, version): &(Key, u64)| {
+            begun.versions().any(|(locked, now)| locked == key && now != *version)
+        };
+        if watched.iter().any(has_changed) {
+            return self.wait_for(async move {
+                begun.rollback().await;
+                Done::Reply(Reply::NullArray, form)
+            });
+        }
+        let (view, mut replies) = (begun.view(&turn.view), Vec::new());
+        let mut call = Call {
+            arguments: &[],
+            engine: &self.common.engine,
+            session: &mut self.session,
+            host: &self.common.host,
+            view: &view,
+            hash: None,
+            now: turn.now,
+            out: &mut replies,
+        };
+        call.run_all(commands);
+        let engine = Arc::clone(&self.common.engine);
+        self.wait_for(async move {
+            let committed = engine.commit(begun).await;
+            let replies = committed.map(|()| Reply::Raw(replies.into()));
+            Done::Reply(replies.unwrap_or_else(|error| command::failure(&error)), form)
+        });
     }
 
     /// Lets CLIENT LIST show transactions and subscriptions.

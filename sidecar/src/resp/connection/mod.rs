@@ -28,9 +28,9 @@ use super::request::{Batch, RequestParser};
 use super::session::Session;
 use super::settings::Settings;
 use super::subscription::Subscription;
-use crate::adapter::{RelayStream, StorageError};
+use crate::adapter::{Key, RelayStream, StorageError};
 use crate::cache::store::Hash;
-use crate::core::{Engine, Moment, View};
+use crate::core::{Begun, Engine, Moment, View};
 
 mod execution;
 
@@ -180,6 +180,8 @@ enum Held {
     /// Commands that go to Redis at once.
     Relay(Vec<ForRedis>),
     Subscribe(Vec<Bytes>, Form),
+    Watch(Vec<Key>, Form),
+    Transaction(Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
 }
 
 impl std::fmt::Debug for Held {
@@ -188,6 +190,8 @@ impl std::fmt::Debug for Held {
             Self::Write(..) => "Write",
             Self::Relay(_) => "Relay",
             Self::Subscribe(..) => "Subscribe",
+            Self::Watch(..) => "Watch",
+            Self::Transaction(..) => "Transaction",
         })
     }
 }
@@ -208,6 +212,10 @@ pub(super) enum Done {
     Relayed(Box<Relayed>, Vec<(Form, Option<Reply>)>),
     /// A line for messages, and the first command on it.
     Opened(Result<RelayStream, StorageError>, Vec<Bytes>, Form),
+    /// Versions of keys to watch.
+    Watched(Result<Vec<(Key, u64)>, StorageError>, Form),
+    /// The keys of queued commands are locked; the commands, and the versions they count on.
+    Begun(Result<Box<Begun>, StorageError>, Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
 }
 
 impl Connection {
