@@ -207,7 +207,7 @@ mod tests {
 
     fn scratch(loaded: &[(Key, Option<Value>)]) -> MemoryAdapter {
         let scratch = MemoryAdapter::new(usize::MAX, WhenFull::Refuse, || NOW);
-        fill(&mut scratch.keyspace(), loaded).unwrap();
+        scratch.with(|keyspace| fill(keyspace, loaded)).unwrap();
         scratch
     }
 
@@ -222,31 +222,33 @@ mod tests {
     #[test]
     fn what_was_only_read_is_no_difference() {
         let loaded = [(key("a"), Some(value("007", Some(NOW + 1)))), (key("b"), None)];
-        assert_eq!(differences(&loaded, &mut scratch(&loaded).keyspace()), Ok(vec![]));
+        assert_eq!(scratch(&loaded).with(|keyspace| differences(&loaded, keyspace)), Ok(vec![]));
     }
 
     #[test]
     fn a_key_that_expired_meanwhile_is_left_to_the_storage() {
         let loaded = [(key("a"), Some(value("v", Some(NOW + 5))))];
         let scratch = scratch(&loaded);
-        assert_eq!(differences(&loaded, &mut scratch.keyspace_at(NOW + 6)), Ok(vec![]));
-        scratch.keyspace().remove(b"a");
+        let later = scratch.with_at(NOW + 6, |keyspace| differences(&loaded, keyspace));
+        assert_eq!(later, Ok(vec![]));
+        scratch.with(|keyspace| keyspace.remove(b"a"));
         let removed = vec![(key("a"), Change::Remove)];
-        assert_eq!(differences(&loaded, &mut scratch.keyspace()), Ok(removed));
+        assert_eq!(scratch.with(|keyspace| differences(&loaded, keyspace)), Ok(removed));
     }
 
     #[test]
     fn a_key_that_was_not_named_and_a_collection_are_refused() {
         let loaded = [(key("a"), None)];
         let scratch = scratch(&loaded);
-        let mut keyspace = scratch.keyspace();
         let mut set = Set::default();
         set.add(b"member");
-        keyspace.put_collection(b"a", set).unwrap();
-        let refused = differences(&loaded, &mut keyspace);
-        assert_eq!(refused, Err(Refusal::NoString(key("a"))));
-        keyspace.put_string(b"b", b"v", None).unwrap();
-        assert_eq!(differences(&loaded, &mut keyspace), Err(Refusal::NotNamed(key("b"))));
+        scratch.with(|keyspace| {
+            keyspace.put_collection(b"a", set).unwrap();
+            let refused = differences(&loaded, keyspace);
+            assert_eq!(refused, Err(Refusal::NoString(key("a"))));
+            keyspace.put_string(b"b", b"v", None).unwrap();
+            assert_eq!(differences(&loaded, keyspace), Err(Refusal::NotNamed(key("b"))));
+        });
     }
 
     type State = BTreeMap<u8, (String, Option<u8>)>;
@@ -267,16 +269,18 @@ mod tests {
             let named = |at: u8| Key::from(vec![at]);
             let loaded: Vec<_> = (0..6).map(|at| (named(at), told(&before, at))).collect();
             let scratch = scratch(&loaded);
-            let mut keyspace = scratch.keyspace();
-            for at in 0..6u8 {
-                match told(&after, at) {
-                    Some(value) => {
-                        keyspace.put_string(&[at], &value.data, value.expires_at).unwrap();
+            let changes = scratch.with(|keyspace| {
+                for at in 0..6u8 {
+                    match told(&after, at) {
+                        Some(value) => {
+                            keyspace.put_string(&[at], &value.data, value.expires_at).unwrap();
+                        }
+                        None => drop(keyspace.remove(&[at])),
                     }
-                    None => drop(keyspace.remove(&[at])),
                 }
-            }
-            let changes = differences(&loaded, &mut keyspace).unwrap();
+                differences(&loaded, keyspace)
+            });
+            let changes = changes.unwrap();
             for at in 0..6 {
                 let changed: Vec<_> = changes.iter().filter(|(key, _)| *key == named(at)).collect();
                 match (told(&before, at), told(&after, at)) {

@@ -42,7 +42,7 @@ impl Line {
             if let Some(length) = reply_parse::length(&self.received).unwrap() {
                 return self.received.split_to(length).freeze();
             }
-            let mut part = [0; 65536];
+            let mut part = [0; 8192];
             let length = self.stream.read(&mut part).unwrap();
             assert!(length > 0, "Redis left at {:?}", words[1].escape_ascii().to_string());
             self.received.extend_from_slice(&part[..length]);
@@ -174,7 +174,7 @@ fn values_become_replies() {
 #[test]
 fn replies_become_values() {
     same_as_redis(lines(
-        r#"
+        r"
         return redis.call('set', KEYS[1], ARGV[2])
         redis.call('set', KEYS[1], ARGV[2]) return redis.call('get', KEYS[1])
         return redis.call('get', KEYS[1])
@@ -231,14 +231,14 @@ fn replies_become_values() {
         return #redis.call('ping').ok
         local t = redis.call('keys', '*') return #t
         return redis.call('object', 'encoding', KEYS[1])
-        "#,
+        ",
     ));
 }
 
 #[test]
 fn the_functions_of_redis() {
     same_as_redis(lines(
-        r#"
+        r"
         return redis.error_reply('MY error')
         return redis.error_reply('-MY error')
         return redis.error_reply('word')
@@ -277,7 +277,7 @@ fn the_functions_of_redis() {
         return redis.acl_check_cmd()
         return redis.acl_check_cmd({})
         return redis.nothing
-        "#,
+        ",
     ));
 }
 
@@ -304,7 +304,7 @@ fn errors_have_their_words_and_places() {
     ];
     same_as_redis(
         lines(
-            r#"
+            r"
         error('boom')
         error('boom', 0)
         error('boom', 2)
@@ -408,7 +408,7 @@ fn errors_have_their_words_and_places() {
         return debug
         return getfenv
         return newproxy
-        "#,
+        ",
         )
         .chain(more),
     );
@@ -616,7 +616,7 @@ fn the_library_cjson() {
 #[test]
 fn the_library_cmsgpack() {
     same_as_redis(lines(
-        r#"
+        r"
         return cmsgpack.pack(1)
         return cmsgpack.pack(0, -1, 127, 128, 255, 256, 65535, 65536, 4294967295, 4294967296, 2^53)
         return cmsgpack.pack(-32, -33, -128, -129, -32768, -32769, -2147483648, -2147483649, -2^53)
@@ -669,14 +669,14 @@ fn the_library_cmsgpack() {
         return {cmsgpack.unpack_limit(cmsgpack.pack(1, 2, 3), -1)}
         return {cmsgpack.unpack_limit(cmsgpack.pack(1, 2, 3))}
         return {cmsgpack._NAME, cmsgpack._VERSION, cmsgpack._COPYRIGHT, cmsgpack._DESCRIPTION}
-        "#,
+        ",
     ));
 }
 
 #[test]
 fn the_libraries_struct_and_bit() {
     same_as_redis(lines(
-        r#"
+        r"
         return struct.pack('HH', 1, 2)
         return struct.pack('>HH', 1, 2)
         return struct.pack('<i4>i4', -1, 258)
@@ -732,6 +732,6 @@ fn the_libraries_struct_and_bit() {
         return bit.band('0xff', '15')
         return bit.tobit({})
         return bit.lshift(1)
-        "#,
+        ",
     ));
 }

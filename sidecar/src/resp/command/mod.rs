@@ -381,19 +381,23 @@ impl Call<'_> {
     }
 
     /// Whether the storage can do a command with [`Reach::Memory`], and has room for what it says.
+    ///
+    /// *Nothing else waits for the keys here*: SCRIPT KILL comes by while a script has them.
     fn admit(&self, command: &Command) -> Result<(), Reply> {
-        let room = |keyspace: &mut Keyspace| {
-            if command.flags.contains(&"denyoom") {
-                let each = |argument: &&[u8]| argument.len() + ELEMENT_OVERHEAD;
-                keyspace.make_room(self.arguments.iter().map(each).sum())
-            } else {
-                Ok(())
-            }
-        };
-        match self.view.on_keyspace(room) {
-            Some(room) => Ok(room?),
+        if command.flags.contains(&"denyoom") {
+            self.make_room()?;
+        }
+        match self.view.storage().as_memory() {
+            Some(_) => Ok(()),
             None => Err(holds_strings_only(command, self.arguments, self.view)),
         }
+    }
+
+    /// Whether a storage that is memory has room for the arguments.
+    fn make_room(&self) -> Result<(), Refusal> {
+        let each = |argument: &&[u8]| argument.len() + ELEMENT_OVERHEAD;
+        let room = self.arguments.iter().map(each).sum();
+        self.view.on_keyspace(|keyspace| keyspace.make_room(room)).unwrap_or(Ok(()))
     }
 
     /// Answers from the keys of the memory storage, which nobody else touches meanwhile.

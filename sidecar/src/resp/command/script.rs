@@ -1,7 +1,7 @@
 //! EVAL and its kin, and SCRIPT, over the memory storage. Over a Redis they are Redis' own.
 //!
 //! A script's commands are Warp's commands: each goes through the table as if a client had sent it,
-//! while the script has the keys for itself ([`Engine::exclusively`](crate::core::Engine)). So a
+//! while the script has the keys for itself ([`View::exclusively`](crate::core::View)). So a
 //! script occupies the thread of its connection, at most for [`Limits::time`]; other clients of the
 //! thread wait. SCRIPT KILL, too, is heard only by another thread: a server with one thread has
 //! always finished its script before it reads the next command.
@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::arguments::{integer, is};
 use super::client::{help_text, needs_subcommand};
-use super::{Call, Command, ELEMENT_OVERHEAD, Keys, NO_KEYS, Outcome, find, subcommand_of};
+use super::{Call, Command, Keys, NO_KEYS, Outcome, find, subcommand_of};
 use crate::resp::reply::Reply;
 use crate::resp::script::{self, Flags, Interpreter, Limits, Script, Sha, Ticket};
 
@@ -72,6 +72,8 @@ thread_local! {
     static INTERPRETER: RefCell<Interpreter> = RefCell::new(Interpreter::new(Limits::default()));
 }
 
+type Arguments<'a> = &'a [&'a [u8]];
+
 /// How a script is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
@@ -107,7 +109,7 @@ fn evaluate(call: &mut Call<'_>, named: Named, access: Access) -> Result<Outcome
     if named == Named::BySha && call.arguments[1].len() != 40 {
         return Err(Reply::Error(NO_SCRIPT.into()));
     }
-    let (keys, arguments) = keys_and_arguments(call.arguments)?;
+    let [keys, arguments] = keys_and_arguments(call.arguments)?;
     with_interpreter(|interpreter| {
         let script = match named {
             Named::ByText => call.host.scripts.lock().load(call.arguments[1], interpreter)?,
@@ -122,7 +124,7 @@ fn evaluate(call: &mut Call<'_>, named: Named, access: Access) -> Result<Outcome
             let ticket = host.running.begin(interpreter.kill());
             run(call, &script, keys, arguments, interpreter, &ticket, access)
         });
-        // Without a keyspace the storage was exchanged since the command was admitted.
+        // The command was admitted because there are such keys.
         Ok(reply.map_or(Outcome::Relay, Outcome::Reply))
     })
 }
@@ -138,13 +140,12 @@ fn with_interpreter<T>(
 }
 
 /// `KEYS` and `ARGV`.
-fn keys_and_arguments<'a>(
-    arguments: &'a [&'a [u8]],
-) -> Result<(&'a [&'a [u8]], &'a [&'a [u8]]), Reply> {
+fn keys_and_arguments(arguments: Arguments<'_>) -> Result<[Arguments<'_>; 2], Reply> {
     let count = usize::try_from(integer(arguments[2])?)
         .map_err(|_| Reply::err("Number of keys can't be negative"))?;
     arguments[3..]
         .split_at_checked(count)
+        .map(|(keys, arguments)| [keys, arguments])
         .ok_or_else(|| Reply::err("Number of keys can't be greater than number of args"))
 }
 
@@ -160,12 +161,10 @@ fn granted(flags: Flags, access: Access) -> Result<Access, Reply> {
     }
 }
 
-/// A script that says that it writes isn't begun when there is no room for anything.
+/// A script that says that it writes is begun only if a write would be.
 fn refuse_when_full(call: &Call<'_>, flags: Flags) -> Result<(), Reply> {
     let writes = flags.declared && !flags.no_writes && !flags.allow_oom;
-    let room =
-        |keyspace: &mut crate::adapter::memory::Keyspace| keyspace.make_room(ELEMENT_OVERHEAD);
-    if writes && let Some(Err(_)) = call.view.on_keyspace(room) {
+    if writes && call.make_room().is_err() {
         return Err(Reply::Error(
             "OOM allow-oom flag is not set on the script, can not run it when used memory > \
              'maxmemory'"
@@ -214,14 +213,14 @@ fn permitted(arguments: &[&[u8]], access: Access, ticket: &Ticket<'_>) -> Result
     }
 }
 
-/// Executes a command of a script.
+/// Executes a command of a script as if a client had sent it.
 fn command(call: &mut Call<'_>, arguments: &[&[u8]]) -> Reply {
     let mark = call.out.len();
     let answered = call.nested(arguments);
     let reply = Bytes::copy_from_slice(&call.out[mark..]);
     call.out.truncate(mark);
     answered.map_or_else(
-        || Reply::err("the storage was exchanged while the script ran"),
+        || Reply::err("This Redis command is not allowed from script"),
         |()| Reply::Raw(reply),
     )
 }

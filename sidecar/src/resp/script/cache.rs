@@ -83,7 +83,7 @@ impl Default for Capacity {
 #[derive(Debug, Default)]
 pub struct Scripts {
     capacity: Capacity,
-    scripts: HashMap<Sha, Arc<Script>>,
+    by_sha: HashMap<Sha, Arc<Script>>,
     /// The oldest first.
     order: VecDeque<Sha>,
     bytes: usize,
@@ -101,7 +101,7 @@ impl Scripts {
         source: &[u8],
         interpreter: &mut Interpreter,
     ) -> Result<Arc<Script>, ScriptError> {
-        if let Some(known) = self.scripts.get(&Sha::of(source)) {
+        if let Some(known) = self.by_sha.get(&Sha::of(source)) {
             return Ok(Arc::clone(known));
         }
         let script = Script::parse(Bytes::copy_from_slice(source))?;
@@ -113,24 +113,24 @@ impl Scripts {
 
     /// The script that `sha` names.
     pub fn get(&self, sha: Sha) -> Option<&Arc<Script>> {
-        self.scripts.get(&sha)
+        self.by_sha.get(&sha)
     }
 
     /// Whether `sha` names a script.
     pub fn exists(&self, sha: Sha) -> bool {
-        self.scripts.contains_key(&sha)
+        self.by_sha.contains_key(&sha)
     }
 
     /// Forgets all scripts.
     pub fn flush(&mut self) {
-        self.scripts.clear();
+        self.by_sha.clear();
         self.order.clear();
         self.bytes = 0;
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.scripts.len()
+        self.by_sha.len()
     }
 
     /// How many bytes their texts have.
@@ -143,14 +143,14 @@ impl Scripts {
         if size > self.capacity.bytes || self.capacity.count == 0 {
             return;
         }
-        while self.scripts.len() >= self.capacity.count || self.bytes + size > self.capacity.bytes {
-            let oldest = self.order.pop_front().and_then(|sha| self.scripts.remove(&sha));
+        while self.by_sha.len() >= self.capacity.count || self.bytes + size > self.capacity.bytes {
+            let oldest = self.order.pop_front().and_then(|sha| self.by_sha.remove(&sha));
             let Some(oldest) = oldest else { break };
             self.bytes -= oldest.source.len();
         }
         self.bytes += size;
         self.order.push_back(script.sha);
-        self.scripts.insert(script.sha, script);
+        self.by_sha.insert(script.sha, script);
     }
 }
 

@@ -79,7 +79,6 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, protocol: Protocol) -> mlua::Resu
         Reply::Null | Reply::NullArray => {
             Ok(if resp3 { Value::Nil } else { Value::Boolean(false) })
         }
-        Reply::Array(items) | Reply::Push(items) => array(lua, items.iter(), protocol),
         Reply::Set(items) if resp3 => {
             let members = lua.create_table()?;
             for item in items {
@@ -87,7 +86,9 @@ pub(super) fn to_lua(lua: &Lua, reply: &Reply, protocol: Protocol) -> mlua::Resu
             }
             single("set", Value::Table(members))
         }
-        Reply::Set(items) => array(lua, items.iter(), protocol),
+        Reply::Array(items) | Reply::Push(items) | Reply::Set(items) => {
+            array(lua, items.iter(), protocol)
+        }
         Reply::Map(pairs) if resp3 => {
             let map = lua.create_table()?;
             for (key, value) in pairs {

@@ -124,16 +124,10 @@ pub(super) fn plain(lua: &Lua, value: Value) -> mlua::Result<Value> {
 /// that is behind one of the sandbox.
 pub(super) fn placed(lua: &Lua, text: LuaString) -> mlua::Result<LuaString> {
     let bytes = text.as_bytes();
-    match bytes
+    let words = bytes
         .strip_prefix(b"sandbox:")
-        .and_then(|rest| memchr::memmem::find(rest, b": ").map(|colon| &rest[colon + 2..]))
-    {
-        Some(words) => lua.create_string(words),
-        None => {
-            drop(bytes);
-            Ok(text)
-        }
-    }
+        .and_then(|rest| memchr::memmem::find(rest, b": ").map(|colon| &rest[colon + 2..]));
+    words.map_or_else(|| Ok(text), |words| lua.create_string(words))
 }
 
 /// What a script is told of an error that isn't ours.

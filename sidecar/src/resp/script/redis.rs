@@ -119,7 +119,7 @@ fn replies(lua: &Lua, library: &Table) -> mlua::Result<()> {
             return Err(fault::reply("wrong number of arguments"));
         };
         let text = lua.coerce_string(value.clone())?;
-        Ok(Sha::of(text.as_ref().map(|text| text.as_bytes()).as_deref().unwrap_or_default())
+        Ok(Sha::of(text.as_ref().map(mlua::LuaString::as_bytes).as_deref().unwrap_or_default())
             .to_string())
     })?;
     library.raw_set("sha1hex", sha1hex)

@@ -20,6 +20,7 @@ func main() {
 	for _, protocol := range []int{2, 3} {
 		client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, Protocol: protocol})
 		everyday(client)
+		scripts(client)
 		if storage == "redis" {
 			ofRedis(client)
 		}
@@ -95,6 +96,10 @@ func ofRedis(client *redis.Client) {
 	expect(int64(1), must(client.Publish(ctx, "channel", "hello").Result()))
 	expect("hello", must(subscriber.ReceiveMessage(ctx)).Payload)
 	check(subscriber.Close())
+}
+
+func scripts(client *redis.Client) {
+	ctx := context.Background()
 	script := redis.NewScript("return redis.call('INCR', KEYS[1])")
 	check(client.Set(ctx, "n", 1, 0).Err())
 	expect("1", must(client.Get(ctx, "n").Result()))

@@ -5,6 +5,34 @@ import { createClient } from 'redis';
 
 const [port, storage] = [Number(process.argv[2]), process.argv[3]];
 
+// What applications make of scripts. ioredis sends EVALSHA, and EVAL when it is told NOSCRIPT.
+async function scripts(client) {
+  client.defineCommand('unlock', {
+    numberOfKeys: 1,
+    lua: "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) else return 0 end",
+  });
+  client.defineCommand('allow', {
+    numberOfKeys: 1,
+    lua: `redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1] - ARGV[2])
+      local count = redis.call('ZCARD', KEYS[1])
+      if count >= tonumber(ARGV[3]) then return 0 end
+      redis.call('ZADD', KEYS[1], ARGV[1], ARGV[4])
+      redis.call('PEXPIRE', KEYS[1], ARGV[2])
+      return 1`,
+  });
+  await client.script('FLUSH');
+  await client.del('lock', 'rate');
+  assert.equal(await client.set('lock', 'mine', 'PX', 30000, 'NX'), 'OK');
+  assert.equal(await client.unlock('lock', 'other'), 0);
+  assert.equal(await client.unlock('lock', 'mine'), 1);
+  const allow = (now) => client.allow('rate', now, 1000, 2, `request ${now}`);
+  assert.deepEqual([await allow(1), await allow(2), await allow(3)], [1, 1, 0]);
+  assert.equal(await allow(1500), 1);
+  const several = await Promise.all([...Array(50).keys()].map((n) => allow(10000 + n)));
+  assert.equal(several.filter((allowed) => allowed).length, 2);
+  await assert.rejects(client.eval("return redis.call('INCR', KEYS[1])", 1, 'rate'), /WRONGTYPE/);
+}
+
 async function withIoredis() {
   const client = new Redis({ port, enableAutoPipelining: true });
   await client.flushall();
@@ -27,6 +55,7 @@ async function withIoredis() {
   await client.set('bytes', bytes);
   assert.deepEqual(await client.getBuffer('bytes'), bytes);
   await assert.rejects(client.call('NOSUCHCOMMAND'), /ERR unknown command 'NOSUCHCOMMAND'/);
+  await scripts(client);
   if (storage === 'redis') {
     assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), [[null, 'OK'], [null, 'w']]);
     const subscriber = client.duplicate();

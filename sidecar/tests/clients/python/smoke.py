@@ -81,6 +81,57 @@ def server(client):
     assert len(client.time()) == 2
 
 
+def scripts(client):
+    """Locks and limits of rates, which redis-py and applications make of scripts."""
+    client.delete("lock", "rate", "own")
+    lock = client.lock("lock", timeout=10)
+    assert lock.acquire(blocking=False)
+    other = client.lock("lock", timeout=10)
+    assert not other.acquire(blocking=False)
+    assert lock.extend(10) and 10_000 < client.pttl("lock") <= 20_000
+    assert lock.reacquire() and client.pttl("lock") <= 10_000
+    client.set("lock", "somebody else's")
+    try:
+        lock.release()
+        raise AssertionError("a lock was released that is somebody else's")
+    except redis.exceptions.LockNotOwnedError:
+        pass
+    client.delete("lock")
+    with client.lock("lock", timeout=10):
+        assert client.get("lock")
+    assert client.get("lock") is None
+
+    release = client.register_script(
+        "if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end return 0"
+    )
+    client.set("own", "mine")
+    assert release(keys=["own"], args=["other"]) == 0
+    assert release(keys=["own"], args=["mine"]) == 1
+
+    # Sends EVALSHA, is told NOSCRIPT, loads it and sends it again.
+    client.script_flush()
+    limit = client.register_script("""
+        local count = redis.call('INCR', KEYS[1])
+        if count == 1 then redis.call('PEXPIRE', KEYS[1], ARGV[2]) end
+        return {count <= tonumber(ARGV[1]) and 1 or 0, redis.call('PTTL', KEYS[1])}
+    """)
+    allowed = [limit(keys=["rate"], args=[3, 100_000]) for _ in range(5)]
+    assert [reply[0] for reply in allowed] == [1, 1, 1, 0, 0]
+    assert all(0 < reply[1] <= 100_000 for reply in allowed)
+    assert client.script_exists(limit.sha) == [True]
+    pipeline = client.pipeline(transaction=False)
+    for _ in range(100):
+        limit(keys=["rate"], args=[3, 100_000], client=pipeline)
+    assert len(pipeline.execute()) == 100
+    assert client.get("rate") == "105"
+    try:
+        client.eval("return redis.call('LPUSH', KEYS[1], 'x')", 1, "rate")
+        raise AssertionError("a number took an element")
+    except redis.ResponseError as error:
+        assert str(error).startswith("WRONGTYPE Operation against a key"), error
+    assert client.eval_ro("return redis.call('GET', KEYS[1])", 1, "rate") == "105"
+
+
 def of_redis(client):
     client.delete("h", "q", "k")
     assert client.hset("h", mapping={"f": "v"}) == 1
@@ -129,6 +180,7 @@ for protocol in (2, 3):
     pipelines(client)
     errors(client)
     server(client)
+    scripts(client)
     if storage == "redis":
         client.delete("n")
         of_redis(client)

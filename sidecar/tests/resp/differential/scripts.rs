@@ -167,7 +167,7 @@ fn words(words: &[&str]) -> Words {
 
 #[tokio::test]
 async fn over_memory() {
-    let pod = Pod::start(memory(), Settings::default()).await;
+    let pod = Pod::start(memory(), Settings::default());
     let server = Redis::start();
     for protocol in ["2", "3"] {
         let mut warp = pod.client().await;

@@ -72,34 +72,41 @@ fn put(packed: &mut Vec<u8>, value: &Value, level: usize, shared: &Shared) -> ml
         // Negative zero is an integer too, as it equals one.
         Value::Number(0.0) => put_integer(packed, 0),
         Value::Number(number) => put_float(packed, *number),
-        Value::Table(table) if level < MAX_NESTING => match list_length(table, shared)? {
-            Some(length) => {
-                match length {
-                    0..16 => packed.push(0x90 | low(length)),
-                    _ => put_length(packed, [0xdc, 0xdd], length),
-                }
-                for index in 1..=length {
-                    put(packed, &table.raw_get(index)?, level + 1, shared)?;
-                }
-            }
-            None => {
-                let mut length = 0;
-                table.for_each(|_: Value, _: Value| {
-                    length += 1;
-                    Ok(())
-                })?;
-                match length {
-                    0..16 => packed.push(0x80 | low(length)),
-                    _ => put_length(packed, [0xde, 0xdf], length),
-                }
-                for pair in table.pairs::<Value, Value>() {
-                    let (key, value) = pair?;
-                    put(packed, &key, level + 1, shared)?;
-                    put(packed, &value, level + 1, shared)?;
-                }
-            }
-        },
+        Value::Table(table) if level < MAX_NESTING => put_table(packed, table, level, shared)?,
         _ => packed.push(0xc0),
+    }
+    Ok(())
+}
+
+fn put_table(
+    packed: &mut Vec<u8>,
+    table: &Table,
+    level: usize,
+    shared: &Shared,
+) -> mlua::Result<()> {
+    if let Some(length) = list_length(table, shared)? {
+        match length {
+            0..16 => packed.push(0x90 | low(length)),
+            _ => put_length(packed, [0xdc, 0xdd], length),
+        }
+        for index in 1..=length {
+            put(packed, &table.raw_get(index)?, level + 1, shared)?;
+        }
+        return Ok(());
+    }
+    let mut length = 0;
+    table.for_each(|_: Value, _: Value| {
+        length += 1;
+        Ok(())
+    })?;
+    match length {
+        0..16 => packed.push(0x80 | low(length)),
+        _ => put_length(packed, [0xde, 0xdf], length),
+    }
+    for pair in table.pairs::<Value, Value>() {
+        let (key, value) = pair?;
+        put(packed, &key, level + 1, shared)?;
+        put(packed, &value, level + 1, shared)?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ impl Writer<'_> {
             longest = match pair?.0 {
                 Value::Integer(key @ 1..) => longest.max(key),
                 // Whole, but beyond the integers.
-                Value::Number(key) if key >= 1.0 && key.floor() == key => i64::MAX,
+                Value::Number(key) if key >= 1.0 && key.fract() == 0.0 => i64::MAX,
                 _ => return Ok(None),
             };
             items += 1;
