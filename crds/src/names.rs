@@ -91,3 +91,9 @@ pub fn sidecar_inbox(tenant: &str) -> String {
 pub fn operator_inbox(tenant: &str) -> String {
     format!("_INBOX.warp.{tenant}.operator")
 }
+
+/// The subject that the sidecars publish the messages of channels to, and subscribe to. No stream
+/// captures it.
+pub fn message_subject(tenant: &str) -> String {
+    format!("warp.{tenant}.msg")
+}

@@ -1,11 +1,12 @@
 //! The Warp sidecar: RESP in front, storage behind, coherent over a bus.
 //!
-//! Dependencies point one way: `resp` and `admin` → `core` → (`cache`, `adapter`, `sync_bus`,
-//! `preset`, `metrics`). `config` builds a core from manifests; `main` runs it.
+//! Dependencies point one way: `resp` and `admin` → `core` → (`cache`, `channels`, `adapter`,
+//! `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests; `main` runs it.
 
 pub mod adapter;
 pub mod admin;
 pub mod cache;
+pub mod channels;
 pub mod config;
 pub mod core;
 pub mod metrics;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::future::join_all;
 use warp_sidecar::sync_bus::{
-    Invalidation, MemoryBus, NatsBus, NatsSettings, Origin, Scope, SyncBus,
+    ChannelMessage, Invalidation, MemoryBus, NatsBus, NatsSettings, Origin, Scope, SyncBus,
 };
 
 use listener::{Listener, invalidation, publish};
@@ -72,6 +72,26 @@ async fn both_ends_are_told_the_same_in_the_same_order(fixture: Fixture) {
         assert_eq!(told.map(|(position, _)| *position).collect::<Vec<_>>(), positions);
     }
     assert!(one.gaps.is_empty() && one.resets.is_empty() && one.downs.is_empty(), "{one:?}");
+}
+
+async fn messages_of_channels_reach_the_other_end_in_their_order(fixture: Fixture) {
+    let _listeners = joined(&fixture).await;
+    let [one, other] = &fixture.ends;
+    let mut came = other.messages().expect("the first to ask");
+    assert!(other.messages().is_none());
+    let message = |n: u32| ChannelMessage {
+        origin: Origin(1),
+        sharded: n % 2 == 1,
+        channel: Bytes::from_static(b"c\xff"),
+        payload: n.to_string().into(),
+    };
+    for n in 0..500 {
+        one.tell(&message(n)).unwrap();
+    }
+    for n in 0..500 {
+        let next = tokio::time::timeout(listener::PATIENCE, came.recv());
+        assert_eq!(next.await.expect("a message in time"), Some(message(n)));
+    }
 }
 
 async fn what_is_said_arrives_whole(fixture: Fixture) {
@@ -145,6 +165,7 @@ macro_rules! every_bus {
 every_bus! {
     both_ends_are_told_the_same_in_the_same_order
     what_is_said_arrives_whole
+    messages_of_channels_reach_the_other_end_in_their_order
     publishing_again_does_no_harm
     the_events_are_the_first_callers_and_end_with_the_bus
 }

@@ -14,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
 use futures::future::{join_all, try_join_all};
-use warp_crds::names::{invalidation_stream, republish_subject};
+use warp_crds::names::{invalidation_stream, message_subject, republish_subject};
 use warp_crds::nats::Credentials;
 use warp_crds::stream;
-use warp_sidecar::sync_bus::{NatsBus, NatsSettings, Origin, SettingsError, SyncBus, Timings};
+use warp_sidecar::sync_bus::{
+    ChannelMessage, NatsBus, NatsSettings, Origin, SettingsError, SyncBus, Timings,
+};
 
 use link::Link;
 use listener::{Listener, PATIENCE, invalidation, publish};
@@ -478,6 +480,31 @@ async fn other_refusals_are_told_as_the_reason_to_be_down() {
         listener.listen_for(Duration::from_secs(2)).await;
         assert!(listener.proof.is_none(), "{subject} refused, and yet {:?}", listener.proof);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_of_channels_need_one_subject_and_the_rest_goes_without_them() {
+    let subject = message_subject(TENANT);
+    let message =
+        ChannelMessage { origin: ME, sharded: false, channel: "c".into(), payload: "m".into() };
+    let with = |lists: &[&'static str]| [lists, &[subject.clone().leak()]].concat();
+    let (_server, url) = restricted(&with(&PUBLISH), &with(&SUBSCRIBE)).await;
+    let [one, other] = [start(settings(url.clone())), start(settings(url))];
+    for bus in [&one, &other] {
+        Listener::to(&**bus).until_current().await;
+    }
+    one.tell(&message).unwrap();
+    let mut came = other.messages().unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, came.recv()).await.unwrap(), Some(message.clone()));
+
+    let (_server, url) = restricted(&PUBLISH, &SUBSCRIBE).await;
+    let bus = start(settings(url));
+    let mut listener = Listener::to(&*bus);
+    listener.until_current().await;
+    bus.tell(&message).unwrap();
+    publish(&bus, &invalidation(ME, 1)).await;
+    listener.until_current().await;
+    assert_eq!((listener.sequences(ME), listener.downs.len()), (vec![1], 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

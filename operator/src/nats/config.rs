@@ -116,11 +116,13 @@ impl Servers<'_> {
                             "publish": [
                                 names::invalidation_subject(self.tenant),
                                 api("INFO"),
+                                names::message_subject(self.tenant),
                                 format!("$JS.API.DIRECT.GET.{stream}"),
                             ],
                             "subscribe": [
                                 names::republish_subject(self.tenant),
                                 below(names::sidecar_inbox(self.tenant)),
+                                names::message_subject(self.tenant),
                             ],
                         },
                     },

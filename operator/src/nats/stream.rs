@@ -304,6 +304,10 @@ mod tests {
             };
             assert!(denial.to_lowercase().contains("permissions violation"), "{denial}");
         }
+        let mut messages = sidecar.subscribe("warp.prod_shop.msg").await.unwrap();
+        sidecar.publish("warp.prod_shop.msg", "m".into()).await.unwrap();
+        assert_eq!(&messages.next().await.unwrap().payload[..], b"m");
+
         // Skipping the stream, reaching another tenant, administering: denied.
         assert!(stream.get_raw_message(ack.sequence).await.is_err());
         sidecar.publish("warp.prod_shop.rp", "forged".into()).await.unwrap();

@@ -40,14 +40,27 @@ impl Engine {
                 })
             })));
         }
+        if let Some(messages) = self.bus().messages() {
+            let engine = Arc::downgrade(self);
+            tasks.push(spawn(listen(messages, move |message| {
+                engine.upgrade().is_some_and(|engine| {
+                    engine.on_channel_message(&message);
+                    true
+                })
+            })));
+        }
         self.tasks.lock().of_bus = tasks;
     }
 
-    /// One publisher for the engine's life: a message that is on its way goes on over the next bus.
+    /// What goes on for the engine's life. There is one publisher: a message that is on its way goes
+    /// on over the next bus.
     pub(super) fn publish(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         let publisher = spawn(async move { engine.outbox.run(|| engine.bus()).await });
-        self.tasks.lock().publisher = Some(publisher);
+        let copies = spawn(Arc::clone(self).end_copies());
+        let mut tasks = self.tasks.lock();
+        tasks.publisher = Some(publisher);
+        tasks.copies = Some(copies);
     }
 
     /// Ends what the engine started, so that it can be dropped.
@@ -84,7 +97,7 @@ impl Engine {
                 if !self.coherence.has_joined() {
                     // What was read until now may have been written since, before the position
                     // that is joined at: those messages never come.
-                    self.cache.forget_all();
+                    self.forget(&Scope::Everything);
                 }
                 let was_live = self.coherence.is_live(self.clock.millis());
                 self.coherence.proven(self.clock.millis_of(as_of), position, epoch);
@@ -95,7 +108,7 @@ impl Engine {
             BusEvent::Reset { reason, epoch, position } => {
                 warn!(%reason, "invalidations may be lost; the cache is flushed");
                 self.metrics.bus_resets.inc();
-                self.cache.forget_all();
+                self.forget(&Scope::Everything);
                 self.coherence.restarted(position, epoch);
             }
             BusEvent::Down { error } => {

@@ -24,12 +24,14 @@ use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
 use crate::adapter::{Storage, WhenFull};
 use crate::cache::Cache;
+use crate::channels::{Hub, Tracking};
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
-use crate::sync_bus::{Origin, SyncBus};
+use crate::sync_bus::{Origin, Scope, SyncBus};
 
 mod clock;
 pub mod coherence;
+mod copies;
 mod direct;
 mod events;
 pub mod flight;
@@ -37,6 +39,7 @@ mod health;
 mod hit;
 pub mod outbox;
 mod read;
+mod telling;
 pub mod transaction;
 pub mod turns;
 mod write;
@@ -86,6 +89,8 @@ pub struct Engine {
     health: Health,
     flights: Flights,
     turns: Turns,
+    hub: Arc<Hub>,
+    tracking: Arc<Tracking>,
     metrics: Arc<Metrics>,
     tasks: Mutex<Tasks>,
 }
@@ -111,12 +116,13 @@ impl Table {
 }
 
 /// What listens to the storage and to the bus of the moment, which ends when they are exchanged,
-/// and what publishes.
+/// what publishes, and what looks through the copies of clients.
 #[derive(Debug, Default)]
 struct Tasks {
     of_storage: Vec<AbortOnDropHandle<()>>,
     of_bus: Vec<AbortOnDropHandle<()>>,
     publisher: Option<AbortOnDropHandle<()>>,
+    copies: Option<AbortOnDropHandle<()>>,
 }
 
 /// Figures for INFO.
@@ -165,9 +171,12 @@ impl Engine {
             health: Health::new(Arc::clone(&metrics)),
             flights: Flights::default(),
             turns: Turns::default(),
+            hub: Arc::default(),
+            tracking: Arc::new(Tracking::new(metrics.channels_invalidations.clone())),
             metrics,
             tasks: Mutex::default(),
         });
+        engine.observe_memory();
         engine.listen_to_storage();
         engine.listen_to_bus();
         engine.publish();
@@ -184,6 +193,16 @@ impl Engine {
         Arc::clone(&self.bus.load())
     }
 
+    /// Who is subscribed to what.
+    pub fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Who keeps copies of which keys.
+    pub fn tracking(&self) -> &Arc<Tracking> {
+        &self.tracking
+    }
+
     /// The time, to be taken after a command was read and before it is executed.
     pub fn now(&self) -> Moment {
         self.clock.moment()
@@ -192,7 +211,8 @@ impl Engine {
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.
     pub fn exchange_storage(self: &Arc<Self>, storage: Arc<dyn Storage>) {
         self.storage.store(Arc::new(storage));
-        self.cache.forget_all();
+        self.observe_memory();
+        self.forget(&Scope::Everything);
         self.listen_to_storage();
     }
 
@@ -201,7 +221,7 @@ impl Engine {
     pub fn exchange_bus(self: &Arc<Self>, bus: Arc<dyn SyncBus>) {
         self.coherence.lose();
         self.bus.store(Arc::new(bus));
-        self.cache.forget_all();
+        self.forget(&Scope::Everything);
         self.listen_to_bus();
     }
 
@@ -218,7 +238,10 @@ impl Engine {
         self.table.store(Arc::new(Table::new(classes, &self.metrics)));
         if modes_differ {
             // What was cached while the class was StrongLocal was never invalidated by peers.
-            self.cache.forget_all();
+            self.forget(&Scope::Everything);
+        } else {
+            // How long the copies of clients are good was judged by the classes before.
+            self.tracking.everything_changed();
         }
     }
 

@@ -36,8 +36,9 @@ impl Engine {
             engine.settle(&result, || Scope::Keys(vec![key.clone()])).await;
             if let Ok(Applied { current: Current::Value(value), .. }) = &result {
                 engine.cache.replace(&key, stamp, value.clone(), begun);
+                engine.tracking.changed([key.as_ref()]);
             } else if may_have_changed(&result) {
-                engine.cache.forget(&key);
+                engine.forget(&Scope::Keys(vec![key]));
             }
             result
         })
@@ -88,7 +89,7 @@ impl Engine {
             let result = engine.health.call("flush", || storage.flush()).await;
             engine.settle(&result, || Scope::Everything).await;
             if may_have_changed(&result) {
-                engine.cache.forget_all();
+                engine.forget(&Scope::Everything);
             }
             result
         })
@@ -107,7 +108,7 @@ impl Engine {
         .await;
     }
 
-    /// Forgets the local copies.
+    /// Forgets the local copies, and then has the clients forget theirs.
     pub(super) fn forget(&self, scope: &Scope) {
         match scope {
             Scope::Everything => self.cache.forget_all(),
@@ -117,15 +118,14 @@ impl Engine {
                 }
             }
         }
+        self.tell_changed(scope);
     }
 
     /// Announces and forgets what was written, or may have been.
     pub(super) async fn settle_keys<T>(&self, result: &Result<T>, keys: impl Fn() -> Vec<Key>) {
         self.settle(result, || Scope::Keys(keys())).await;
         if may_have_changed(result) {
-            for key in keys() {
-                self.cache.forget(&key);
-            }
+            self.forget(&Scope::Keys(keys()));
         }
     }
 

@@ -49,6 +49,14 @@ pub struct Metrics {
     pub cache_limit_bytes: IntGauge,
     /// Entries evicted to make room.
     pub cache_evictions: IntCounter,
+    /// Messages that clients published.
+    pub channels_published: IntCounter,
+    /// Messages that came from other pods.
+    pub channels_received: IntCounter,
+    /// Messages that the bus didn't take.
+    pub channels_lost: IntCounter,
+    /// Keys that clients with copies were told of.
+    pub channels_invalidations: IntCounter,
 }
 
 /// The counters of one class, looked up once.
@@ -157,6 +165,22 @@ impl Metrics {
             cache_evictions: counter(
                 "warp_cache_evictions_total",
                 "Entries evicted to make room.",
+            )?,
+            channels_published: counter(
+                "warp_channels_published_total",
+                "Messages that clients published on channels.",
+            )?,
+            channels_received: counter(
+                "warp_channels_received_total",
+                "Messages on channels that came from other pods.",
+            )?,
+            channels_lost: counter(
+                "warp_channels_lost_total",
+                "Messages on channels that other pods don't get, since the bus was away or slow.",
+            )?,
+            channels_invalidations: counter(
+                "warp_channels_invalidations_total",
+                "Keys that clients with copies of them were told to forget.",
             )?,
             registry,
         })

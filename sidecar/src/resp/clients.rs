@@ -3,14 +3,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 
 use super::reply::Protocol;
 use crate::adapter::UnixMillis;
+use crate::channels::Inbox;
 
 /// The clients of one server.
 #[derive(Debug)]
@@ -31,6 +32,7 @@ pub struct Client {
     since: UnixMillis,
     active: AtomicU64,
     state: Mutex<State>,
+    inbox: OnceLock<Weak<Inbox>>,
 }
 
 /// The two ends of a connection, as CLIENT LIST shows them.
@@ -63,8 +65,26 @@ pub struct State {
     pub last_command: Option<&'static str>,
     /// How far it is in a transaction of the storage; `None` is not in one.
     pub queued: Option<usize>,
-    /// Whether it is subscribed to channels of the storage.
-    pub subscribed: bool,
+    /// To how many channels, patterns and sharded channels it is subscribed.
+    pub subscriptions: [usize; 3],
+    /// CLIENT TRACKING, while it is on.
+    pub tracks: Option<Tracks>,
+}
+
+/// How a client tracks its keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracks {
+    /// By prefixes.
+    pub broadcast: bool,
+    /// Who is told in its place.
+    pub redirected_to: Option<u64>,
+}
+
+impl State {
+    /// Whether it is subscribed to anything.
+    pub fn is_subscribed(&self) -> bool {
+        self.subscriptions != [0; 3]
+    }
 }
 
 /// A place among the clients, given back when it is dropped.
@@ -96,7 +116,14 @@ impl Clients {
         }
         let id = self.admitted.fetch_add(1, Ordering::Relaxed) + 1;
         let active = AtomicU64::new(now);
-        let client = Arc::new(Client { id, peer, since: now, active, state: Mutex::default() });
+        let client = Arc::new(Client {
+            id,
+            peer,
+            since: now,
+            active,
+            state: Mutex::default(),
+            inbox: OnceLock::new(),
+        });
         connected.insert(id, Arc::clone(&client));
         Some(Admission { clients: Arc::clone(self), client })
     }
@@ -104,6 +131,11 @@ impl Clients {
     /// All of them, in the order of their ids.
     pub fn all(&self) -> Vec<Arc<Client>> {
         self.connected.lock().values().cloned().collect()
+    }
+
+    /// The one with that id.
+    pub fn get(&self, id: u64) -> Option<Arc<Client>> {
+        self.connected.lock().get(&id).cloned()
     }
 
     /// How many there are.
@@ -154,6 +186,17 @@ impl Client {
         &self.peer.remote
     }
 
+    /// What it is told without having asked goes there.
+    pub fn set_inbox(&self, inbox: &Arc<Inbox>) {
+        // Set once, by its session.
+        let _ = self.inbox.set(Arc::downgrade(inbox));
+    }
+
+    /// Where what it is told goes, while it is there.
+    pub fn inbox(&self) -> Weak<Inbox> {
+        self.inbox.get().cloned().unwrap_or_default()
+    }
+
     /// Notes that it sent something.
     pub fn is_active(&self, now: UnixMillis) {
         self.active.store(now, Ordering::Relaxed);
@@ -169,8 +212,10 @@ impl Client {
         let state = self.state.lock().clone();
         let mut flags = String::new();
         for (flag, shown) in [
-            ('P', state.subscribed),
+            ('P', state.is_subscribed()),
             ('x', state.queued.is_some()),
+            ('t', state.tracks.is_some()),
+            ('B', state.tracks.is_some_and(|tracks| tracks.broadcast)),
             ('U', self.peer.unix),
             ('e', state.no_evict),
             ('T', state.no_touch),
@@ -183,13 +228,16 @@ impl Client {
             flags.push('N');
         }
         let seconds = |since: u64| now.saturating_sub(since) / 1000;
+        let redirected_to = state.tracks.map_or(-1, |tracks| {
+            tracks.redirected_to.map_or(0, |to| i64::try_from(to).unwrap_or(i64::MAX))
+        });
         let mut line = String::new();
         // Writing to a string can't fail.
         let _ = write!(
             line,
-            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={flags} db=0 sub={} psub=0 \
-             ssub=0 multi={} watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
-             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir=-1 resp={} lib-name={} \
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={flags} db=0 sub={} psub={} \
+             ssub={} multi={} watch=0 qbuf=0 qbuf-free=0 argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 \
+             oll=0 omem=0 tot-mem=0 events=r cmd={} user=default redir={} resp={} lib-name={} \
              lib-ver={}",
             self.id,
             self.peer.remote,
@@ -197,9 +245,12 @@ impl Client {
             String::from_utf8_lossy(&state.name),
             seconds(self.since),
             seconds(self.active.load(Ordering::Relaxed)),
-            u8::from(state.subscribed),
+            state.subscriptions[0],
+            state.subscriptions[1],
+            state.subscriptions[2],
             state.queued.map_or(-1, |queued| i64::try_from(queued).unwrap_or(i64::MAX)),
             state.last_command.unwrap_or("NULL"),
+            redirected_to,
             state.protocol.number(),
             String::from_utf8_lossy(&state.library),
             String::from_utf8_lossy(&state.library_version),

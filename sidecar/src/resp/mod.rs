@@ -14,6 +14,7 @@ mod event_loop;
 pub mod host;
 mod inline;
 mod listener;
+mod messages;
 mod metrics;
 pub mod number;
 pub mod queue;

@@ -26,6 +26,9 @@ pub struct Settings {
     pub output_soft: usize,
     /// Bytes of replies at which a client is disconnected. A single command can reach it.
     pub output_hard: usize,
+    /// Bytes of messages that wait for a subscriber to read them, besides its replies; at more it
+    /// is disconnected.
+    pub inbox: usize,
     /// How long a client may leave replies unread before it is disconnected.
     pub stall: Duration,
     /// How long a client may say nothing before it is disconnected; `None` is for ever.
@@ -44,6 +47,7 @@ impl Default for Settings {
             request: Limits::default(),
             output_soft: 16 * 1024 * 1024,
             output_hard: 256 * 1024 * 1024,
+            inbox: 32 * 1024 * 1024,
             stall: Duration::from_secs(30),
             idle: None,
             drain: Duration::from_secs(10),

@@ -99,6 +99,13 @@ impl Subscription {
         self.channels + self.sharded > 0
     }
 
+    /// To how many channels and patterns together, none, and sharded channels the client is
+    /// subscribed. Redis doesn't tell the first two apart.
+    pub(super) fn subscriptions(&self) -> [usize; 3] {
+        let count = |count: i64| usize::try_from(count).unwrap_or_default();
+        [count(self.channels), 0, count(self.sharded)]
+    }
+
     /// Whether nothing would be missed without it.
     pub(super) fn is_idle(&self) -> bool {
         !(self.is_monitor || self.is_waiting() || self.is_subscribed())

@@ -10,7 +10,7 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{BusEvent, Invalidation, PublishError, SyncBus};
+use super::{BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus};
 
 /// Between two proofs.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -18,6 +18,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const KEPT: usize = 1024;
 /// Events that wait for a subscriber to take them.
 const EVENTS: usize = 64;
+/// Messages that wait for a subscriber to take them.
+const MESSAGES: usize = 1024;
 /// The order lives and dies with the process.
 const EPOCH: &str = "memory";
 
@@ -26,6 +28,8 @@ const EPOCH: &str = "memory";
 pub struct MemoryBus {
     order: Arc<Mutex<Order>>,
     events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
+    messages: Mutex<Option<mpsc::Receiver<ChannelMessage>>>,
+    members: Arc<Members>,
     _feed: AbortOnDropHandle<()>,
 }
 
@@ -37,24 +41,42 @@ struct Order {
     sender: broadcast::Sender<(u64, Invalidation)>,
 }
 
+/// Where each member's messages go. Empty where there is nobody to tell.
+type Members = Mutex<Vec<mpsc::Sender<ChannelMessage>>>;
+
 impl MemoryBus {
     /// A bus that no one else is on.
     pub fn alone() -> Self {
         let (sender, _) = broadcast::channel(KEPT);
-        Self::on(Arc::new(Mutex::new(Order { last: 0, has_peers: false, sender })))
+        let order = Arc::new(Mutex::new(Order { last: 0, has_peers: false, sender }));
+        Self::on(order, Arc::default())
     }
 
     /// One bus for `members` sidecars in this process.
     pub fn group(members: usize) -> Vec<Self> {
         let (sender, _) = broadcast::channel(KEPT);
         let order = Arc::new(Mutex::new(Order { last: 0, has_peers: true, sender }));
-        (0..members).map(|_| Self::on(Arc::clone(&order))).collect()
+        let all: Arc<Members> = Arc::default();
+        let member = |_| {
+            let member = Self::on(Arc::clone(&order), Arc::clone(&all));
+            let (sender, messages) = mpsc::channel(MESSAGES);
+            all.lock().push(sender);
+            *member.messages.lock() = Some(messages);
+            member
+        };
+        (0..members).map(member).collect()
     }
 
-    fn on(order: Arc<Mutex<Order>>) -> Self {
+    fn on(order: Arc<Mutex<Order>>, members: Arc<Members>) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
         let feed = tokio::spawn(feed(Arc::clone(&order), sender));
-        Self { order, events: Mutex::new(Some(events)), _feed: AbortOnDropHandle::new(feed) }
+        Self {
+            order,
+            events: Mutex::new(Some(events)),
+            messages: Mutex::default(),
+            members,
+            _feed: AbortOnDropHandle::new(feed),
+        }
     }
 }
 
@@ -76,6 +98,18 @@ impl SyncBus for MemoryBus {
 
     fn events(&self) -> Option<mpsc::Receiver<BusEvent>> {
         self.events.lock().take()
+    }
+
+    fn tell(&self, message: &ChannelMessage) -> Result<(), NotTold> {
+        for member in self.members.lock().iter() {
+            // One that doesn't take its messages loses them.
+            let _ = member.try_send(message.clone());
+        }
+        Ok(())
+    }
+
+    fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>> {
+        self.messages.lock().take()
     }
 }
 

@@ -1,4 +1,5 @@
-//! The bus that carries invalidations between the sidecars of a cluster. One module for each kind.
+//! The bus that carries invalidations between the sidecars of a cluster, and beside them the messages
+//! of channels. One module for each kind.
 //!
 //! A bus orders invalidations by position within an epoch. It tells its subscriber each of them
 //! once, in order, and either fills what it missed or says so with [`BusEvent::Reset`]; what a
@@ -9,6 +10,7 @@ use std::fmt;
 use std::time::Instant;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
@@ -18,6 +20,7 @@ mod cursor;
 mod memory;
 mod nats;
 mod wire;
+mod wire_message;
 
 pub use memory::MemoryBus;
 pub use nats::{NatsBus, NatsSettings, SettingsError, Timings};
@@ -47,6 +50,24 @@ pub struct Invalidation {
     /// What must be forgotten.
     pub scope: Scope,
 }
+
+/// What a client published on a channel, for the subscribers of the other sidecars.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChannelMessage {
+    /// Whose client it was.
+    pub origin: Origin,
+    /// Whether the channel is a sharded one.
+    pub sharded: bool,
+    /// The channel.
+    pub channel: Bytes,
+    /// What was published.
+    pub payload: Bytes,
+}
+
+/// A message was not handed to the bus, and is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the bus did not take the message")]
+pub struct NotTold;
 
 /// What must be forgotten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,4 +144,12 @@ pub trait SyncBus: Send + Sync + fmt::Debug {
     /// The events; the first caller gets them. The bus waits for a slow subscriber rather than
     /// drop an event. They end with the bus.
     fn events(&self) -> Option<mpsc::Receiver<BusEvent>>;
+
+    /// Has the other sidecars told of `message`, at most once: it has no position, isn't
+    /// acknowledged and is never told again. It never waits.
+    fn tell(&self, message: &ChannelMessage) -> Result<(), NotTold>;
+
+    /// What the sidecars tell, the own ones' messages perhaps among them, each publisher's in
+    /// their order; the first caller gets them. Those that are not taken in time are lost.
+    fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>>;
 }

@@ -115,7 +115,7 @@ fn part(invalidation: &Invalidation, name: &str, keys: Option<Vec<Binary>>) -> P
 }
 
 /// A key as MessagePack's `bin`, which is what it is; serde's own way would be an array of numbers.
-struct Binary(Key);
+pub(super) struct Binary(pub(super) Key);
 
 impl Serialize for Binary {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

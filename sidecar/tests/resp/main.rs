@@ -11,7 +11,9 @@ mod evaluation;
 mod libraries;
 mod passthrough;
 mod pod;
+mod pubsub;
 mod scripts;
+mod tracking;
 mod transactions;
 mod types;
 

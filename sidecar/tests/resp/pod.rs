@@ -14,7 +14,7 @@ use warp_sidecar::core::{Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
 use warp_sidecar::resp::{self, Server, Settings};
-use warp_sidecar::sync_bus::Origin;
+use warp_sidecar::sync_bus::{Origin, SyncBus};
 
 use crate::client::Client;
 use crate::doubles::ScriptedBus;
@@ -43,12 +43,21 @@ impl Pod {
     }
 
     pub fn start(storage: Arc<dyn Storage>, settings: Settings) -> Self {
+        Self::on(ScriptedBus::new(), Origin(1), storage, settings)
+    }
+
+    pub fn on(
+        bus: Arc<dyn SyncBus>,
+        origin: Origin,
+        storage: Arc<dyn Storage>,
+        settings: Settings,
+    ) -> Self {
         let mut manifests = manifest::standalone();
         manifests.cluster.spec.defaults.mode = Some(Mode::StrongLocal);
         let engine = Engine::start(Parts {
             storage,
-            bus: ScriptedBus::new(),
-            origin: Origin(1),
+            bus,
+            origin,
             classes: Classes::compile(&manifests),
             cache_limit: 64 << 20,
             cluster: "test".to_owned(),

@@ -12,7 +12,9 @@ use tokio::sync::{Semaphore, mpsc};
 use warp_sidecar::adapter::{
     Applied, Current, Key, Mutation, Page, Result, Storage, StorageError, StorageEvent, Value,
 };
-use warp_sidecar::sync_bus::{BusEvent, Invalidation, PublishError, SyncBus};
+use warp_sidecar::sync_bus::{
+    BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus,
+};
 
 /// Strings in a map. Every call waits at the gate, and fails while failures are queued.
 #[derive(Debug)]
@@ -176,5 +178,13 @@ impl SyncBus for ScriptedBus {
 
     fn events(&self) -> Option<mpsc::Receiver<BusEvent>> {
         self.events.lock().take()
+    }
+
+    fn tell(&self, _: &ChannelMessage) -> std::result::Result<(), NotTold> {
+        Err(NotTold)
+    }
+
+    fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>> {
+        None
     }
 }

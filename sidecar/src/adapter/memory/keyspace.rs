@@ -5,6 +5,7 @@
 //! goes with its key.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -41,19 +42,31 @@ impl From<Refusal> for StorageError {
     }
 }
 
+/// What a write has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Written<'a> {
+    /// This key.
+    Key(&'a [u8]),
+    /// All keys.
+    Everything,
+}
+
+/// Is told of every write, under the keyspace's lock: it neither waits nor comes back here.
+pub type Observer = Box<dyn Fn(Written<'_>) + Send + Sync>;
+
 /// How many entries a write looks at for what has expired.
 const SWEEP: usize = 16;
 /// The same for a count of the keys, which is to be right where there are few.
 const COUNT_SWEEP: usize = 1024;
 
 /// See the module.
-#[derive(Debug)]
 pub struct Keyspace {
     store: Store<Collection>,
     when_full: WhenFull,
     now: UnixMillis,
     watched: HashMap<Box<[u8]>, Watched, RandomState>,
     last_version: u64,
+    observer: Option<Observer>,
 }
 
 /// A key whose writes somebody wants to know of.
@@ -71,6 +84,7 @@ impl Keyspace {
             now: 0,
             watched: HashMap::default(),
             last_version: 0,
+            observer: None,
         }
     }
 
@@ -82,6 +96,10 @@ impl Keyspace {
     /// The time of this moment's work.
     pub fn now(&self) -> UnixMillis {
         self.now
+    }
+
+    pub(super) fn observe(&mut self, observer: Observer) {
+        self.observer = Some(observer);
     }
 
     fn find(&mut self, key: &[u8]) -> Option<Found<'_, Collection>> {
@@ -451,6 +469,9 @@ impl Keyspace {
 
     /// Forgets every key. What they held is given back, to be dropped where nobody waits for it.
     pub(super) fn flush(&mut self) -> impl Sized + use<> {
+        if let Some(observer) = &self.observer {
+            observer(Written::Everything);
+        }
         for watched in self.watched.values_mut() {
             self.last_version += 1;
             watched.version = self.last_version;
@@ -485,6 +506,9 @@ impl Keyspace {
 
     /// *Every write comes by here.*
     fn wrote(&mut self, key: &[u8]) {
+        if let Some(observer) = &self.observer {
+            observer(Written::Key(key));
+        }
         if self.watched.is_empty() {
             return;
         }
@@ -492,6 +516,12 @@ impl Keyspace {
         if let Some(watched) = self.watched.get_mut(key) {
             watched.version = self.last_version;
         }
+    }
+}
+
+impl fmt::Debug for Keyspace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keyspace").field("figures", &self.figures()).finish_non_exhaustive()
     }
 }
 

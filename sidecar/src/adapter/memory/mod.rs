@@ -12,7 +12,7 @@ mod exclusive;
 mod keyspace;
 
 use exclusive::Exclusive;
-pub use keyspace::{Keyspace, Refusal};
+pub use keyspace::{Keyspace, Observer, Refusal, Written};
 
 use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
 use crate::cache::store::Hash;
@@ -48,6 +48,11 @@ impl MemoryAdapter {
     /// meanwhile. `work` itself calls what it likes.
     pub fn exclusively<T>(&self, now: UnixMillis, work: impl FnOnce() -> T) -> T {
         self.keyspace.hold(now, work)
+    }
+
+    /// Has `observer` told of every write from now on, in the place of who was before.
+    pub fn observe(&self, observer: Observer) {
+        self.with(|keyspace| keyspace.observe(observer));
     }
 
     /// Has the processor fetch what looking up keys of these hashes will read.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::arguments::{SYNTAX_ERROR, is};
+use super::tracking::{caching, getredir, tracking, trackinginfo};
 use super::{Call, Command, NO_KEYS, Outcome, wrong_number};
 use crate::resp::number::parse_i64;
 use crate::resp::reply::Reply;
@@ -21,6 +22,7 @@ pub(super) const FAMILY: &[Command] = &[
 
 #[rustfmt::skip]
 const SUBCOMMANDS: &[Command] = &[
+    Command::new("client|caching", 3, PLAIN, NO_KEYS, "6.0.0", "Instructs the server whether to track the keys in the next request.", caching),
     Command::new("client|getname", 2, PLAIN, NO_KEYS, "2.6.9", "Returns the name of the connection.", getname),
     Command::new("client|getredir", 2, PLAIN, NO_KEYS, "6.0.0", "Returns the client ID to which the connection's tracking notifications are redirected.", getredir),
     Command::new("client|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", help),
@@ -33,10 +35,13 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("client|setinfo", 4, PLAIN, NO_KEYS, "7.2.0", "Sets information specific to the client or connection.", setinfo),
     Command::new("client|setname", 3, PLAIN, NO_KEYS, "2.6.9", "Sets the connection name.", setname),
     Command::new("client|tracking", -3, PLAIN, NO_KEYS, "6.0.0", "Controls server-assisted client-side caching for the connection.", tracking),
+    Command::new("client|trackinginfo", 2, PLAIN, NO_KEYS, "6.2.0", "Returns information about server-assisted client-side caching for the connection.", trackinginfo),
 ];
 
 const HELP: &[&str] = &[
     "CLIENT <subcommand> [<arg> [value] [opt] ...]. Subcommands are:",
+    "CACHING (YES|NO)",
+    "    Enable/disable tracking of the keys for next command in OPTIN/OPTOUT modes.",
     "GETNAME",
     "    Return the name of the current connection.",
     "GETREDIR",
@@ -63,8 +68,11 @@ const HELP: &[&str] = &[
     "    * LIB-VER: the client lib version.",
     "SETNAME <name>",
     "    Assign the name <name> to the current connection.",
-    "TRACKING OFF",
+    "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]]",
+    "         [OPTIN] [OPTOUT] [NOLOOP]",
     "    Control server assisted client side caching.",
+    "TRACKINGINFO",
+    "    Report tracking status for the current connection.",
     "HELP",
     "    Print this help.",
 ];
@@ -77,10 +85,6 @@ pub(super) fn needs_subcommand(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 fn getname(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let name = call.session.admission.client.with_state(|state| state.name.clone());
     Ok(Outcome::Reply(Reply::bulk_or_null(Some(name).filter(|name| !name.is_empty()))))
-}
-
-fn getredir(_: &mut Call<'_>) -> Result<Outcome, Reply> {
-    Ok(Outcome::Reply(Reply::Integer(-1)))
 }
 
 fn help(_: &mut Call<'_>) -> Result<Outcome, Reply> {
@@ -118,9 +122,9 @@ fn list(call: &mut Call<'_>) -> Result<Outcome, Reply> {
                     return Err(Reply::err(&format!("Unknown client type '{kind}'")));
                 }
             };
-            let of_kind = clients
-                .iter()
-                .filter(|client| client.with_state(|state| subscribed == Some(state.subscribed)));
+            let of_kind = clients.iter().filter(|client| {
+                client.with_state(|state| subscribed == Some(state.is_subscribed()))
+            });
             of_kind.map(|client| client.describe(now) + "\n").collect()
         }
         [option, ids @ ..] if is(option, "ID") && !ids.is_empty() => {
@@ -215,15 +219,4 @@ pub(super) fn set_name(call: &Call<'_>, name: &[u8]) -> Result<(), Reply> {
 /// Whether a text can stand in CLIENT LIST, whose fields are separated by blanks.
 fn is_plain(text: &[u8]) -> bool {
     text.iter().all(u8::is_ascii_graphic)
-}
-
-/// The keys that a client reads are cached here already, a millisecond's fraction away from it.
-fn tracking(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    if is(call.arguments[2], "OFF") {
-        return Ok(Outcome::Reply(Reply::OK));
-    }
-    Err(Reply::err(
-        "CLIENT TRACKING is not supported: Warp itself keeps the keys in the memory of this pod. \
-         Turn client-side caching off",
-    ))
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::arguments::{SYNTAX_ERROR, integer, is};
 use super::client::set_name;
+use super::pubsub::pong_as_message;
 use super::{Call, Command, NO_KEYS, Outcome, wrong_number};
 use crate::resp::number::parse_i64;
 use crate::resp::reply::{Protocol, Reply};
@@ -94,6 +95,9 @@ fn auth(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 
 fn ping(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     match &call.arguments[1..] {
+        [] | [_] if call.session.is_subscribed() && call.session.protocol == Protocol::Resp2 => {
+            Ok(Outcome::Reply(pong_as_message(call)))
+        }
         [] => Ok(Outcome::Reply(Reply::Simple(Cow::Borrowed("PONG")))),
         [text] => Ok(Outcome::Reply(Reply::bulk(text))),
         _ => Err(wrong_number("ping")),
@@ -125,6 +129,7 @@ fn reset(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     session.protocol = Protocol::default();
     session.replies = Replies::default();
     session.reset = true;
+    session.stop_listening();
     session.admission.client.with_state(|state| {
         state.protocol = Protocol::default();
         state.name = Bytes::new();

@@ -105,7 +105,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("cluster_connections", same("0")),
             ("maxclients", clients.limit().to_string()),
             ("blocked_clients", same("0")),
-            ("tracking_clients", same("0")),
+            ("tracking_clients", call.engine.tracking().clients().to_string()),
         ],
         Section::Memory => {
             let resident = resident_bytes();
@@ -127,6 +127,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("aof_enabled", same("0")),
         ],
         Section::Stats => {
+            let [channels, patterns, shards] = call.engine.subscribed_to();
             // What leaves a cache is no key that is gone.
             let evicted = match figures.when_full {
                 WhenFull::Evict => figures.evicted,
@@ -139,6 +140,10 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
                 ("evicted_keys", evicted.to_string()),
                 ("keyspace_hits", figures.hits.to_string()),
                 ("keyspace_misses", figures.misses.to_string()),
+                ("pubsub_channels", channels.to_string()),
+                ("pubsub_patterns", patterns.to_string()),
+                ("pubsubshard_channels", shards.to_string()),
+                ("tracking_total_keys", call.engine.tracking().keys().to_string()),
             ]
         }
         Section::Replication => vec![

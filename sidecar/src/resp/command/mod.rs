@@ -34,6 +34,7 @@ mod keyspace;
 mod list;
 mod object;
 mod pick;
+mod pubsub;
 mod scan;
 mod script;
 mod server;
@@ -43,9 +44,11 @@ mod sorted_set;
 mod string;
 mod string_in_memory;
 mod table;
+mod tracking;
 mod transaction;
 
 pub use table::{COMMANDS, Entry, find};
+pub(super) use tracking::note_relayed;
 pub(super) use transaction::{keys_of_all, queue};
 
 /// A command as COMMAND INFO and COMMAND DOCS tell it, and what runs it.
@@ -238,11 +241,9 @@ impl fmt::Debug for Outcome {
 /// Runs the command that `call` names, which `entry` is the table's entry of, if it has one.
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
-        Some(entry) if entry.command.reach != Reach::AnyStorage && call.is_redis() => {
-            Outcome::Relay
-        }
+        Some(entry) if entry.command.reach != Reach::AnyStorage && call.is_redis() => call.relay(),
         Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
-        None if call.is_redis() && !is_for_replicas(call.arguments[0]) => Outcome::Relay,
+        None if call.is_redis() && !is_for_replicas(call.arguments[0]) => call.relay(),
         None => Outcome::Reply(unknown_command(call.arguments)),
     }
 }
@@ -269,11 +270,12 @@ fn run(command: &Command, call: &mut Call<'_>) -> Result<Outcome, Reply> {
     if !command.takes(call.arguments.len()) {
         return Err(wrong_number(command.name));
     }
+    call.admit_of_subscriber(command)?;
     if command.reach == Reach::Memory {
         call.admit(command)?;
     }
     call.session.last_command = Some(command.name);
-    (command.run)(call)
+    if call.session.tracker.is_some() { tracking::run(command, call) } else { (command.run)(call) }
 }
 
 /// The commands with which a replica makes a connection its own, which a client has no use for.
@@ -378,6 +380,14 @@ impl Call<'_> {
     /// Whether the storage is a Redis, which knows more commands and more types than Warp.
     fn is_redis(&self) -> bool {
         self.view.is_redis()
+    }
+
+    /// Leaves the command to the Redis behind Warp.
+    fn relay(&mut self) -> Outcome {
+        if self.session.tracker.is_some() {
+            note_relayed(self.session, self.arguments);
+        }
+        Outcome::Relay
     }
 
     /// Whether the storage can do a command with [`Reach::Memory`], and has room for what it says.

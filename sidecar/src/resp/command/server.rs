@@ -24,7 +24,7 @@ pub(super) const FAMILY: &[Command] = &[
             Command::new("config|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", config_help),
             Command::new("config|resetstat", 2, ADMIN, NO_KEYS, "2.0.0", "Resets the server's statistics.", config_of_storage),
             Command::new("config|rewrite", 2, ADMIN, NO_KEYS, "2.8.0", "Persists the effective configuration to file.", config_of_storage),
-            Command::new("config|set", -4, ADMIN, NO_KEYS, "2.0.0", "Sets configuration parameters in-flight.", config_of_storage),
+            Command::new("config|set", -4, ADMIN, NO_KEYS, "2.0.0", "Sets configuration parameters in-flight.", config_set),
         ]),
 ];
 
@@ -89,6 +89,17 @@ fn parameters(call: &Call<'_>) -> Vec<(&'static str, String)> {
 
 fn config_help(_: &mut Call<'_>) -> Result<Outcome, Reply> {
     Ok(Outcome::Reply(help_text(CONFIG_HELP)))
+}
+
+fn config_set(call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    let notifies = |name: &&[u8]| name.eq_ignore_ascii_case(b"notify-keyspace-events");
+    if !call.is_redis() && call.arguments.iter().skip(2).step_by(2).any(notifies) {
+        return Err(Reply::err(
+            "CONFIG SET failed (possibly related to argument 'notify-keyspace-events') - Warp \
+             publishes no keyspace notifications; CLIENT TRACKING tells which keys have changed",
+        ));
+    }
+    config_of_storage(call)
 }
 
 /// What changes the settings of a Redis behind Warp. Warp's own are in its manifests.

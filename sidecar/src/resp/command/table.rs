@@ -6,7 +6,7 @@ use hashbrown::HashMap;
 
 use super::{
     Command, bitmap, client, connection, expiry, hash, introspection, key, keyspace, list, object,
-    scan, script, server, set, sort, sorted_set, string, string_in_memory, transaction,
+    pubsub, scan, script, server, set, sort, sorted_set, string, string_in_memory, transaction,
 };
 
 /// A command with its place in the table.
@@ -22,7 +22,7 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 19] = [
+    let families: [(&str, &'static [Command]); 20] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
@@ -36,6 +36,7 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         ("generic", sort::FAMILY),
         ("generic", expiry::FAMILY),
         ("generic", scan::FAMILY),
+        ("pubsub", pubsub::FAMILY),
         ("transactions", transaction::FAMILY),
         ("scripting", script::FAMILY),
         ("connection", connection::FAMILY),

@@ -133,6 +133,9 @@ impl Connection {
             return false;
         }
         self.common.metrics.count(prepared.entry);
+        if self.session.tracker.is_some() {
+            command::note_relayed(&mut self.session, arguments);
+        }
         let skipped = self.session.take_skip();
         let form = self.form(skipped);
         if let Some(Held::Relay(batch)) = &mut self.held {
@@ -182,6 +185,9 @@ impl Connection {
         match self.link.transaction.route(name) {
             Route::Warp => {}
             Route::Redis => {
+                if self.session.tracker.is_some() {
+                    command::note_relayed(&mut self.session, arguments);
+                }
                 return self.hold_for_redis(kept(arguments), self.form(skipped), None);
             }
             Route::Discard(reply) => {
@@ -206,7 +212,9 @@ impl Connection {
                 out: &mut turn.out,
             },
         );
-        let form = self.form(skipped);
+        let mut form = self.form(skipped);
+        // What subscribes is confirmed with messages, which are sent whatever CLIENT REPLY says.
+        form.hidden &= !(matches!(outcome, Outcome::Written) && is_subscribing(name));
         match outcome {
             Outcome::Written if self.line.is_empty() && !form.hidden => {}
             Outcome::Written => {
@@ -396,10 +404,13 @@ impl Connection {
     /// Lets CLIENT LIST show transactions and subscriptions.
     pub(super) fn publish_state(&self) {
         let queued = self.link.transaction.queued().or(self.session.queue.queued());
-        let subscribed = self.subscription.as_ref().is_some_and(|line| line.is_subscribed());
+        let subscriptions = match &self.subscription {
+            Some(line) => line.subscriptions(),
+            None => self.session.subscriptions(),
+        };
         self.session.admission.client.with_state(|state| {
             state.queued = queued;
-            state.subscribed = subscribed;
+            state.subscriptions = subscriptions;
         });
     }
 }

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::clients::Admission;
 use super::command::{Entry, Work};
 use super::event_loop::Address;
 use super::host::Host;
@@ -30,9 +31,11 @@ use super::settings::Settings;
 use super::subscription::Subscription;
 use crate::adapter::{Key, RelayStream, StorageError};
 use crate::cache::store::Hash;
+use crate::channels::{Inbox, Message};
 use crate::core::{Begun, Engine, Moment, View};
 
 mod execution;
+mod messages;
 
 /// What all connections of a server have in common.
 #[derive(Debug)]
@@ -144,6 +147,8 @@ pub(super) struct Connection {
     held: Option<Held>,
     link: Link,
     subscription: Option<Box<Subscription>>,
+    /// What the client is to be told, each behind so many slots counted from the connection's start.
+    messages: VecDeque<(u64, Message)>,
     /// More replies wait than the client may leave unread, and there would be more.
     waits_for_output: bool,
     /// Nothing more comes from the client.
@@ -220,8 +225,12 @@ pub(super) enum Done {
 
 impl Connection {
     /// The connection of a client that has been admitted, whose letters go to `address`.
-    pub(super) fn new(common: Arc<Common>, session: Session, address: Address) -> Self {
+    pub(super) fn new(common: Arc<Common>, admission: Admission, address: Address) -> Self {
         let gone = CancellationToken::new();
+        let notify = address.clone();
+        let wake = move || notify.messages();
+        let inbox = Arc::new(Inbox::new(admission.client.id, common.settings.inbox, wake));
+        let session = Session::new(admission, inbox);
         Self {
             parser: RequestParser::new(common.settings.request),
             address,
@@ -233,6 +242,7 @@ impl Connection {
             held: None,
             link: Link::default(),
             subscription: None,
+            messages: VecDeque::new(),
             waits_for_output: false,
             ended: false,
             draining: false,
@@ -289,31 +299,6 @@ impl Connection {
         }
     }
 
-    /// Hands on messages for a subscriber, while it reads them.
-    pub(super) fn take_messages(&mut self, turn: &mut Turn) -> Result<(), End> {
-        while !(self.closing || self.draining || self.ended)
-            && let Some(subscription) = &mut self.subscription
-        {
-            if turn.waiting() >= self.common.settings.output_soft {
-                self.waits_for_output = true;
-                break;
-            }
-            let was_subscribed = subscription.is_subscribed();
-            match subscription.next() {
-                Ok(None) => break,
-                Err(_) if subscription.is_idle() => self.subscription = None,
-                Err(error) => return Err(End::Subscription(error)),
-                Ok(Some(frame)) => {
-                    turn.out.extend_from_slice(&frame);
-                    if subscription.is_subscribed() != was_subscribed {
-                        self.publish_state();
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The client sends no more. It may still read the answers to what it sent.
     pub(super) fn end_of_input(&mut self) {
         self.ended = true;
@@ -353,6 +338,6 @@ impl Connection {
 
     /// Whether nothing of the client's is being done, so that its silence is its own.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.is_empty() && self.subscription.is_none()
+        self.line.is_empty() && !(self.subscription.is_some() || self.session.is_subscribed())
     }
 }

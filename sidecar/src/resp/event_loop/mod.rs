@@ -20,7 +20,6 @@ use rustix::io::Errno;
 use super::clients::Endpoints;
 use super::connection::{Common, Connection, End, Turn};
 use super::listener::Listener;
-use super::session::Session;
 use crate::cache::Millis;
 
 mod aio;
@@ -227,7 +226,7 @@ impl EventLoop {
             match letter {
                 Letter::Done(token, number, done) => self.serve(token, |connection, turn| {
                     connection.deliver(number, done, turn);
-                    Ok(())
+                    connection.take_messages(turn)
                 }),
                 Letter::Messages(token) => self.serve(token, |connection, turn| {
                     connection.take_messages(turn)?;
@@ -431,7 +430,7 @@ impl EventLoop {
         let now = self.turn.now.age;
         let token = self.peers.insert(|token| {
             let address = Address { mailbox, token };
-            Peer::new(stream, Connection::new(common, Session::new(admission), address), now)
+            Peer::new(stream, Connection::new(common, admission, address), now)
         });
         self.touched.push(token);
     }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_nats::{HeaderMap, Message, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
-use warp_crds::names::{invalidation_stream, invalidation_subject, republish_subject};
+use warp_crds::names::{
+    invalidation_stream, invalidation_subject, message_subject, republish_subject,
+};
 use warp_crds::stream;
 
 use super::super::Invalidation;
@@ -32,6 +34,7 @@ pub(super) struct Names {
     pub(super) stream: String,
     pub(super) publish: String,
     pub(super) live: String,
+    pub(super) messages: String,
     pub(super) info: String,
     pub(super) create: String,
     pub(super) direct_get: String,
@@ -44,6 +47,7 @@ impl Names {
             tenant: tenant.to_owned(),
             publish: invalidation_subject(tenant),
             live: republish_subject(tenant),
+            messages: message_subject(tenant),
             info: format!("$JS.API.STREAM.INFO.{stream}"),
             create: format!("$JS.API.STREAM.CREATE.{stream}"),
             direct_get: format!("$JS.API.DIRECT.GET.{stream}"),

@@ -12,8 +12,10 @@
 //! question, and costs one request for each sidecar. The stream's leader answers, and it isn't
 //! believed when it hasn't heard from a majority of its replicas for 3 s.
 //!
+//! What clients publish on channels goes by a subject of its own, which no stream keeps.
+//!
 //! The division: `cursor` decides, `subscriber` carries out, `session` is one connection,
-//! `requests` its replies, `api` the server's formats.
+//! `requests` its replies, `messages` those of channels, `api` the server's formats.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,9 +32,10 @@ use self::api::Names;
 use self::requests::RequestError;
 use self::session::Session;
 use super::wire::{self, Part};
-use super::{BusEvent, Invalidation, PublishError, SyncBus};
+use super::{BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus};
 
 mod api;
+mod messages;
 mod requests;
 mod session;
 mod subscriber;
@@ -40,6 +43,8 @@ mod subscriber;
 /// Events that wait for the engine to take them. Behind it the connection's own queue fills, and
 /// what that drops is fetched.
 const EVENTS: usize = 1024;
+/// Messages of channels that wait for the engine to take them.
+const MESSAGES: usize = 1024;
 /// More than the headers of a published message.
 const HEADERS: usize = 512;
 
@@ -129,6 +134,7 @@ pub enum SettingsError {
 pub struct NatsBus {
     shared: Arc<Shared>,
     events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
+    messages: Mutex<Option<mpsc::Receiver<ChannelMessage>>>,
     _subscriber: AbortOnDropHandle<()>,
 }
 
@@ -139,6 +145,8 @@ struct Shared {
     names: Names,
     servers: Vec<ServerAddr>,
     connection: Mutex<Connection>,
+    /// Where the messages of channels go that have come.
+    told: mpsc::Sender<ChannelMessage>,
 }
 
 #[derive(Debug)]
@@ -165,12 +173,14 @@ impl NatsBus {
         }
         let names = Names::new(&settings.tenant);
         let connection = Mutex::new(Connection::Away("not connected yet".to_owned()));
-        let shared = Arc::new(Shared { settings, names, servers, connection });
+        let (told, messages) = mpsc::channel(MESSAGES);
+        let shared = Arc::new(Shared { settings, names, servers, connection, told });
         let (sender, events) = mpsc::channel(EVENTS);
         let subscriber = tokio::spawn(subscriber::run(Arc::clone(&shared), sender));
         Ok(Self {
             shared,
             events: Mutex::new(Some(events)),
+            messages: Mutex::new(Some(messages)),
             _subscriber: AbortOnDropHandle::new(subscriber),
         })
     }
@@ -196,6 +206,17 @@ impl SyncBus for NatsBus {
 
     fn events(&self) -> Option<mpsc::Receiver<BusEvent>> {
         self.events.lock().take()
+    }
+
+    fn tell(&self, message: &ChannelMessage) -> Result<(), NotTold> {
+        match &*self.shared.connection.lock() {
+            Connection::Open(session) => session.messages.send(message),
+            Connection::Away(_) => Err(NotTold),
+        }
+    }
+
+    fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>> {
+        self.messages.lock().take()
     }
 }
 

@@ -6,13 +6,16 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event, ServerAddr, ServerError, Statistics, Subscriber};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::debug;
+use tracing::{debug, warn};
 use warp_crds::names;
 use warp_crds::nats::{self, Credentials, Login};
 
+use super::super::ChannelMessage;
 use super::NatsSettings;
 use super::api::Names;
+use super::messages::Messages;
 use super::requests::{Refusals, Requests};
 
 /// Commands that wait for the socket.
@@ -28,6 +31,7 @@ const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 #[derive(Debug)]
 pub(super) struct Session {
     pub(super) requests: Requests,
+    pub(super) messages: Messages,
     pub(super) max_payload: usize,
     statistics: Arc<Statistics>,
     ended: Ended,
@@ -53,17 +57,20 @@ impl Ended {
 }
 
 impl Session {
-    /// Connects and subscribes; the error is for people.
+    /// Connects and subscribes; the error is for people. The messages of channels go to `told`.
     pub(super) async fn open(
         settings: &NatsSettings,
         names: &Names,
         servers: &[ServerAddr],
+        told: mpsc::Sender<ChannelMessage>,
     ) -> Result<(Arc<Self>, Subscriber), String> {
         let ended = Ended::default();
         let handler = Handler {
             ended: ended.clone(),
             refusals: Arc::new(OnceLock::new()),
             live: format!("\"{}\"", names.live),
+            messages: format!("\"{}\"", names.messages),
+            warned: Arc::default(),
         };
         let options = options(settings, servers, handler.clone())?;
         let client = options.connect(servers).await.map_err(|error| {
@@ -78,8 +85,10 @@ impl Session {
         let requests = Requests::open(client.clone()).await.map_err(failed)?;
         let _ = handler.refusals.set(requests.refusals());
         let live = client.subscribe(names.live.clone()).await.map_err(failed)?;
+        let messages =
+            Messages::open(client.clone(), &names.messages, told).await.map_err(failed)?;
         let (max_payload, statistics) = (client.max_payload(), client.statistics());
-        let session = Self { requests, max_payload, statistics, ended };
+        let session = Self { requests, messages, max_payload, statistics, ended };
         if let Ok(reason) = tokio::time::timeout(REFUSAL, session.ended()).await {
             return Err(reason);
         }
@@ -140,6 +149,10 @@ struct Handler {
     refusals: Arc<OnceLock<Refusals>>,
     /// The live subject as it is quoted in errors.
     live: String,
+    /// The subject of channels' messages as it is quoted in errors.
+    messages: String,
+    /// It was said that they don't get through.
+    warned: Arc<OnceLock<()>>,
 }
 
 impl Handler {
@@ -162,6 +175,14 @@ impl Handler {
             let _ = self.ended.reason.set(error.to_owned());
         } else if needed && error.contains("Subscription") {
             self.end(&format!("the NATS user may not subscribe to what Warp needs: {error}"));
+        } else if error.contains(&self.messages) {
+            // What is cached is as good without them.
+            if self.warned.set(()).is_ok() {
+                warn!(
+                    error,
+                    "PUBLISH reaches this pod only: NATS refuses the messages of channels"
+                );
+            }
         } else if let Some(refusals) = self.refusals.get() {
             refusals.refused(error);
         }

@@ -64,8 +64,8 @@ impl Feed {
         let longest = self.shared.settings.timings.longest_backoff;
         let mut backoff = SHORTEST_BACKOFF;
         loop {
-            let Shared { settings, names, servers, .. } = &*self.shared;
-            let reason = match Session::open(settings, names, servers).await {
+            let Shared { settings, names, servers, told, .. } = &*self.shared;
+            let reason = match Session::open(settings, names, servers, told.clone()).await {
                 Ok((session, live)) => {
                     *self.shared.connection.lock() = Connection::Open(Arc::clone(&session));
                     self.proven = false;

@@ -58,6 +58,9 @@ async function withIoredis() {
   await scripts(client);
   if (storage === 'redis') {
     assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), [[null, 'OK'], [null, 'w']]);
+  }
+  {
+    await client.set('k', 'w');
     const subscriber = client.duplicate();
     const message = new Promise((resolve) => {
       subscriber.on('message', (channel, text) => resolve([channel, text]));
@@ -96,6 +99,8 @@ async function withNodeRedis(RESP) {
     assert.equal(await client.hSet('h', 'f', 'v'), 1);
     assert.equal((await client.hGetAll('h')).f, 'v');
     assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), ['OK', 'w']);
+  }
+  {
     const subscriber = client.duplicate();
     await subscriber.connect();
     const message = new Promise((resolve) => subscriber.subscribe('channel', resolve));
@@ -108,7 +113,21 @@ async function withNodeRedis(RESP) {
   await client.close();
 }
 
+async function withCopies() {
+  const options = { RESP: 3, socket: { port, host: '127.0.0.1' } };
+  const client = createClient({ ...options, clientSideCache: { ttl: 0, maxEntries: 0 } });
+  const other = createClient(options);
+  await Promise.all([client.connect(), other.connect()]);
+  for (const value of ['v', 'w', 'x']) {
+    await other.set('copied', value);
+    while ((await client.get('copied')) !== value) await new Promise((done) => setTimeout(done, 10));
+    assert.equal(await client.get('copied'), value);
+  }
+  await Promise.all([client.close(), other.close()]);
+}
+
 await withIoredis();
 await withNodeRedis(2);
 await withNodeRedis(3);
+await withCopies();
 console.log('ok');

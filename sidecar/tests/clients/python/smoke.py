@@ -3,9 +3,11 @@
 import asyncio
 import sys
 import threading
+import time
 
 import redis
 import redis.asyncio
+from redis.cache import CacheConfig
 
 port, storage = int(sys.argv[1]), sys.argv[2]
 
@@ -152,6 +154,8 @@ def of_redis(client):
     threading.Timer(0.05, lambda: client.rpush("q", "element")).start()
     assert client.blpop("q", timeout=20) in (("q", "element"), ["q", "element"])
 
+
+def channels(client):
     messages = client.pubsub(ignore_subscribe_messages=True)
     messages.subscribe("channel")
     while messages.get_message(timeout=1) is not None:
@@ -161,6 +165,28 @@ def of_redis(client):
         pass
     assert message["data"] == "hello"
     messages.close()
+
+
+def copies():
+    client = redis.Redis(port=port, protocol=3, decode_responses=True, cache_config=CacheConfig())
+    other = redis.Redis(port=port, decode_responses=True)
+    cache = client.get_cache()
+    client.set("copied", "v")
+    assert [client.get("copied") for _ in range(3)] == ["v"] * 3
+    assert cache.size == 1
+    for value in ("w", "x"):
+        other.set("copied", value)
+        # The client looks for what it is told when it is used.
+        while client.get("copied") != value:
+            time.sleep(0.01)
+    client.set("copied", "y")
+    while client.get("copied") != "y":
+        time.sleep(0.01)
+    other.flushall()
+    while client.get("copied") is not None:
+        time.sleep(0.01)
+    client.close()
+    other.close()
 
 
 async def at_once(protocol):
@@ -181,9 +207,11 @@ for protocol in (2, 3):
     errors(client)
     server(client)
     scripts(client)
+    channels(client)
     if storage == "redis":
         client.delete("n")
         of_redis(client)
     asyncio.run(at_once(protocol))
     client.close()
+copies()
 print("ok")
