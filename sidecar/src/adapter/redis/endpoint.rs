@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustix::net::{RecvFlags, recv};
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use socket2::{SockRef, TcpKeepalive};
@@ -30,6 +31,17 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 
 /// A connection's bytes.
 pub(super) type Stream = Either<TcpStream, Box<TlsStream<TcpStream>>>;
+
+/// Whether the other side has closed it and nothing is left to be read. The system is asked itself:
+/// it knows before the runtime has looked.
+pub(super) fn is_closed(stream: &Stream) -> bool {
+    let socket = match stream {
+        Either::Left(plain) => plain,
+        Either::Right(tls) => tls.get_ref().0,
+    };
+    let peeked = recv(socket, &mut [0_u8; 1][..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+    matches!(peeked, Ok((_, 0)))
+}
 
 /// The server's address, and what it wants to hear first.
 pub(super) struct Endpoint {

@@ -13,7 +13,7 @@ use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
-use super::endpoint::{Stream, Wire};
+use super::endpoint::{self, Stream, Wire};
 use super::frame::{Found, is_push, write_command};
 use super::{KIND, Shared, reply_too_long};
 use crate::adapter::{Access, Result, StorageError};
@@ -112,6 +112,8 @@ impl Relay {
     fn check_alive(&mut self) -> Result<()> {
         let closed = if self.spent {
             Some("the connection was given up".to_owned())
+        } else if endpoint::is_closed(&self.wire.stream) {
+            Some("the server closed the connection".to_owned())
         } else {
             match tokio::io::AsyncReadExt::read_buf(&mut self.wire.stream, &mut self.wire.input)
                 .now_or_never()
