@@ -289,6 +289,11 @@ pub struct SidecarSpec {
     #[serde(default = "default_metrics_port")]
     #[x_kube(validation = Rule::new("self >= 1 && self <= 65535").message("metricsPort must be 1 to 65535"))]
     pub metrics_port: i32,
+    /// How many threads of the sidecar serve clients. More than one is of use only where the pod has
+    /// cores to spare.
+    #[serde(default = "default_threads")]
+    #[x_kube(validation = Rule::new("self >= 1 && self <= 64").message("threads must be 1 to 64"))]
+    pub threads: i32,
     /// What the sidecar logs, in the syntax of `RUST_LOG`, such as `warp_sidecar=debug,info`.
     /// Default: `info`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -322,6 +327,7 @@ impl Default for SidecarSpec {
             memory_limit: default_memory_limit(),
             port: default_port(),
             metrics_port: default_metrics_port(),
+            threads: default_threads(),
             log: None,
             log_format: LogFormat::default(),
             unix_socket: None,
@@ -335,6 +341,10 @@ fn default_memory_limit() -> Quantity {
 
 const fn default_port() -> i32 {
     6379
+}
+
+const fn default_threads() -> i32 {
+    1
 }
 
 const fn default_metrics_port() -> i32 {

@@ -66,6 +66,9 @@ pub fn cluster(spec: &WarpClusterSpec) -> Vec<Violation> {
             );
         }
     }
+    if !(1..=64).contains(&sidecar.threads) {
+        invalid(&mut found, "spec.sidecar.threads", "must be 1 to 64");
+    }
     if sidecar.port == sidecar.metrics_port {
         invalid(&mut found, "spec.sidecar.metricsPort", "is the RESP port too; give another");
     }

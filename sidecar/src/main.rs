@@ -2,6 +2,7 @@
 
 use std::io::{IsTerminal, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -65,6 +66,9 @@ struct Run {
     /// manifest's metricsPort].
     #[arg(long)]
     metrics_address: Option<SocketAddr>,
+    /// How many threads serve clients [default: the manifest's].
+    #[arg(long)]
+    threads: Option<NonZeroUsize>,
     /// The form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     log_format: LogFormat,
@@ -141,11 +145,14 @@ async fn serve(options: Run) -> Result<(), Error> {
         };
         let sidecar = cluster.spec.sidecar;
         let tcp = SocketAddr::new(options.address, u16::try_from(sidecar.port)?);
+        let threads = usize::try_from(sidecar.threads).ok().and_then(NonZeroUsize::new);
         let settings = resp::Settings {
             tcp: Some(tcp),
             unix: sidecar.unix_socket.map(PathBuf::from),
+            threads: options.threads.or(threads).unwrap_or(NonZeroUsize::MIN),
             ..resp::Settings::default()
-        };
+        }
+        .within(usize::try_from(engine.figures().limit_bytes)?);
         let server = resp::Server::bind(settings)
             .map_err(|error| format!("RESP can't listen at {tcp} or its socket: {error}"))?;
         if !engine.join(JOIN).await {

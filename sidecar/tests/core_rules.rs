@@ -178,6 +178,22 @@ async fn a_write_goes_on_when_its_caller_has_gone() {
 }
 
 #[tokio::test]
+async fn an_engine_that_ends_waits_for_writes_that_have_begun() {
+    let pod = Pod::new().await;
+    pod.storage.close();
+    let engine = Arc::clone(&pod.engine);
+    let write = tokio::spawn(async move { engine.write(&Key::from("k"), set("v")).await });
+    let storage = Arc::clone(&pod.storage);
+    pod.until("the write is at the storage", move |_| storage.calls.load(Ordering::SeqCst) > 0)
+        .await;
+    assert!(!pod.engine.drain(Duration::from_millis(50)).await, "a write is on its way");
+    pod.storage.open();
+    assert!(pod.engine.drain(Duration::from_secs(10)).await);
+    assert_eq!(pod.bus.published.lock().len(), 1, "peers were told before the end");
+    write.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_refusing_bus_delays_a_write_a_second_at_most_and_gets_the_message_later() {
     let pod = Pod::new().await;
     *pod.bus.refuses.lock() = true;

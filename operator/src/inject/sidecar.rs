@@ -183,6 +183,11 @@ fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>)
     if let Some(log) = &spec.log {
         container["env"] = json!([{"name": "RUST_LOG", "value": log}]);
     }
+    if spec.threads != 1
+        && let Some(args) = container["args"].as_array_mut()
+    {
+        args.extend(["--threads".to_owned(), spec.threads.to_string()].map(Value::from));
+    }
     if spec.log_format == LogFormat::Json
         && let Some(args) = container["args"].as_array_mut()
     {

@@ -314,6 +314,16 @@ fn the_sidecar_logs_what_its_cluster_asks_for() {
 }
 
 #[test]
+fn the_sidecar_gets_the_threads_that_its_cluster_gives_it() {
+    let args = |threads| {
+        let sidecar = SidecarSpec { threads, ..Default::default() };
+        plan_for(&pod(None), sidecar).container["args"].to_string()
+    };
+    assert!(!args(1).contains("--threads"));
+    assert!(args(4).contains(r#""--threads","4""#));
+}
+
+#[test]
 fn an_injected_pod_says_by_which_plan() {
     let hash = |sidecar: SidecarSpec| {
         let pod = pod(None);

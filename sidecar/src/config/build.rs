@@ -50,6 +50,22 @@ impl StoragePlan {
         })
     }
 
+    /// Changes `storage`, which was built by `before`, in its place, so that it keeps what it holds;
+    /// whether it could.
+    pub(super) fn adjust(&self, before: &Self, storage: &dyn Storage) -> bool {
+        match (self, before, storage.as_memory()) {
+            (
+                Self::Memory { limit, when_full },
+                Self::Memory { when_full: was, .. },
+                Some(memory),
+            ) if when_full == was => {
+                memory.set_limit(*limit);
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn build(self) -> Result<Arc<dyn Storage>, ConfigError> {
         let refused = |error: SettingsError| ConfigError::Storage(error.to_string());
         Ok(match self {

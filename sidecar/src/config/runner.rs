@@ -160,7 +160,9 @@ impl Runner {
         let classes = Classes::compile(&loaded.manifests);
         if let (Some(engine), Some(before)) = (self.engine.get(), before) {
             // What can fail comes before what is changed.
-            let new_storage = (storage != before.storage).then(|| storage.clone().build());
+            let is_another = storage != before.storage
+                && !storage.adjust(&before.storage, engine.storage().as_ref());
+            let new_storage = is_another.then(|| storage.clone().build());
             let new_bus = (bus != before.bus).then(|| bus.clone().build());
             let (new_storage, new_bus) = (new_storage.transpose()?, new_bus.transpose()?);
             engine.exchange_classes(classes);

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
 use crate::adapter::{Storage, WhenFull};
@@ -89,6 +89,8 @@ pub struct Engine {
     health: Health,
     flights: Flights,
     turns: Turns,
+    /// Writes on their way to the storage, and from there to the announcement.
+    writes: TaskTracker,
     hub: Arc<Hub>,
     tracking: Arc<Tracking>,
     metrics: Arc<Metrics>,
@@ -171,6 +173,7 @@ impl Engine {
             health: Health::new(Arc::clone(&metrics)),
             flights: Flights::default(),
             turns: Turns::default(),
+            writes: TaskTracker::new(),
             hub: Arc::default(),
             tracking: Arc::new(Tracking::new(metrics.channels_invalidations.clone())),
             metrics,
@@ -262,10 +265,12 @@ impl Engine {
         tokio::time::timeout(patience, joined).await.is_ok()
     }
 
-    /// Waits until every invalidation is acknowledged by the bus, at most for `patience`; whether
-    /// it is so.
+    /// Waits until every write that has begun is done and the bus has acknowledged every
+    /// invalidation, at most for `patience`; whether it is so.
     pub async fn drain(&self, patience: Duration) -> bool {
+        self.writes.close();
         let emptied = async {
+            self.writes.wait().await;
             while self.outbox.pending() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }

@@ -9,7 +9,6 @@
 use std::sync::Arc;
 
 use super::turns::Turn;
-use super::write::carried_through;
 use super::{Engine, View};
 use crate::adapter::memory::Keyspace;
 use crate::adapter::{
@@ -94,7 +93,7 @@ impl Engine {
             return Ok(());
         };
         let engine = Arc::clone(self);
-        carried_through(async move {
+        self.carried_through(async move {
             let _turn = turn;
             let keys: Vec<Key> = changes.iter().map(|(key, _)| key.clone()).collect();
             let result = engine.health.once("commit", transaction.commit(changes)).await;

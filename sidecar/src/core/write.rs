@@ -23,7 +23,7 @@ impl Engine {
             return result;
         }
         let (engine, key) = (Arc::clone(self), key.clone());
-        carried_through(async move {
+        self.carried_through(async move {
             let _turn = engine.turns.of([&key]).await;
             let stamp = engine.cache.stamp(&key);
             let begun = engine.clock.millis();
@@ -51,7 +51,7 @@ impl Engine {
             return result;
         }
         let (engine, pairs) = (Arc::clone(self), pairs.to_vec());
-        carried_through(async move {
+        self.carried_through(async move {
             let _turns = engine.turns.of(pairs.iter().map(|(key, _)| key)).await;
             let storage = engine.storage();
             let result = engine.health.call("set_many", || storage.set_many(&pairs)).await;
@@ -68,7 +68,7 @@ impl Engine {
             return Ok(deleted);
         }
         let (engine, keys) = (Arc::clone(self), keys.to_vec());
-        carried_through(async move {
+        self.carried_through(async move {
             let _turns = engine.turns.of(&keys).await;
             let storage = engine.storage();
             let result = engine.health.call("delete", || storage.delete(&keys)).await;
@@ -84,7 +84,7 @@ impl Engine {
             return Ok(());
         }
         let engine = Arc::clone(self);
-        carried_through(async move {
+        self.carried_through(async move {
             let storage = engine.storage();
             let result = engine.health.call("flush", || storage.flush()).await;
             engine.settle(&result, || Scope::Everything).await;
@@ -101,11 +101,13 @@ impl Engine {
     pub async fn touched(self: &Arc<Self>, scope: Scope) {
         let engine = Arc::clone(self);
         // The task's only failure is the runtime's end.
-        let _ = tokio::spawn(async move {
-            engine.announce(scope.clone()).await;
-            engine.forget(&scope);
-        })
-        .await;
+        let _ = self
+            .writes
+            .spawn(async move {
+                engine.announce(scope.clone()).await;
+                engine.forget(&scope);
+            })
+            .await;
     }
 
     /// Forgets the local copies, and then has the clients forget theirs.
@@ -119,6 +121,17 @@ impl Engine {
             }
         }
         self.tell_changed(scope);
+    }
+
+    /// Does `write` in a task of its own, which goes on when its caller has gone, and which
+    /// [`Engine::drain`] waits for.
+    pub(super) async fn carried_through<T: Send + 'static>(
+        &self,
+        write: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Result<T> {
+        self.writes.spawn(write).await.unwrap_or_else(|error| {
+            Err(StorageError::Unknown { kind: "storage", cause: error.to_string() })
+        })
     }
 
     /// Announces and forgets what was written, or may have been.
@@ -160,13 +173,4 @@ impl Engine {
 /// Whether peers and the local copy must forget what the write was about.
 fn may_have_changed<T>(result: &Result<T>) -> bool {
     matches!(result, Ok(_) | Err(StorageError::Unknown { .. }))
-}
-
-/// Runs a write in a task of its own, which goes on when its caller has gone.
-pub(super) async fn carried_through<T: Send + 'static>(
-    write: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    tokio::spawn(write).await.unwrap_or_else(|error| {
-        Err(StorageError::Unknown { kind: "storage", cause: error.to_string() })
-    })
 }

@@ -2,9 +2,10 @@
 //!
 //! Three rooms. *Without I/O*: [`request`] reads commands, [`reply`] writes replies, `transaction`
 //! knows how far a client is in one. *Meaning*: [`command`] says what each command does to the
-//! core, and what it answers. *With I/O*: `connection` runs one client's commands in their order,
-//! [`Server`] lets clients in, and `relay` and `subscription` are a client's own lines to a Redis
-//! behind Warp, which keeps everything that Warp has no meaning for.
+//! core, and what it answers; `connection` runs one client's commands in their order. *With I/O*:
+//! `event_loop` reads and writes for all connections of a thread, [`Server`] starts the loops, and
+//! `relay` and `subscription` are a client's own lines to a Redis behind Warp, which keeps
+//! everything that Warp has no meaning for.
 
 pub mod clients;
 pub mod command;

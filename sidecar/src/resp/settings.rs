@@ -37,6 +37,21 @@ pub struct Settings {
     pub drain: Duration,
 }
 
+impl Settings {
+    /// The same, with no client taking more for a command or for its replies than `memory` bytes:
+    /// beyond that a pod has no room for it.
+    #[must_use]
+    pub fn within(mut self, memory: usize) -> Self {
+        let memory = memory.max(1024 * 1024);
+        self.request.bulk = self.request.bulk.min(memory);
+        self.request.frame = self.request.frame.min(memory);
+        self.output_soft = self.output_soft.min(memory / 4);
+        self.output_hard = self.output_hard.min(memory);
+        self.inbox = self.inbox.min(memory / 2);
+        self
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -52,5 +67,22 @@ impl Default for Settings {
             idle: None,
             drain: Duration::from_secs(10),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Settings;
+
+    #[test]
+    fn no_client_takes_more_than_the_pod_has() {
+        let usual = Settings::default();
+        assert_eq!(usual.clone().within(usize::MAX), usual);
+        let small = usual.within(8 << 20);
+        assert_eq!((small.request.bulk, small.request.frame), (8 << 20, 8 << 20));
+        assert_eq!(
+            (small.output_soft, small.output_hard, small.inbox),
+            (2 << 20, 8 << 20, 4 << 20)
+        );
     }
 }

@@ -147,6 +147,11 @@ impl Keyspace {
         Ok(())
     }
 
+    /// See [`super::MemoryAdapter::set_limit`].
+    pub(super) fn set_limit(&mut self, limit: usize) {
+        self.store.set_limit(limit, self.now);
+    }
+
     /// Whether `key` is there.
     pub fn contains(&mut self, key: &[u8]) -> bool {
         self.find(key).is_some()

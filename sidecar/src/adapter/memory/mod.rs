@@ -55,6 +55,12 @@ impl MemoryAdapter {
         self.with(|keyspace| keyspace.observe(observer));
     }
 
+    /// Changes the most bytes that it may hold. Where nothing makes room, what is above them stays
+    /// until it is removed.
+    pub fn set_limit(&self, limit_bytes: usize) {
+        self.with(|keyspace| keyspace.set_limit(limit_bytes));
+    }
+
     /// Has the processor fetch what looking up keys of these hashes will read.
     #[inline]
     pub fn prefetch(&self, hashes: &[Hash]) {

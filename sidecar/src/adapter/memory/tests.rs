@@ -172,3 +172,15 @@ fn every_write_gives_a_watched_key_another_version() {
     adapter.with(|keyspace| keyspace.unwatch(KEY));
     assert_eq!(adapter.with(|keyspace| keyspace.version(KEY)), None);
 }
+
+#[test]
+fn a_changed_limit_keeps_the_keys() {
+    let adapter = adapter(1 << 20);
+    let long = || set(vec![b'x'; 100_000], SetExpiry::Clear);
+    adapter.apply_now(KEY, &long()).unwrap();
+    adapter.set_limit(64 * 1024);
+    adapter.apply_now(b"other", &long()).unwrap_err();
+    assert_eq!(adapter.get_now(KEY).unwrap().unwrap().data.len(), 100_000);
+    adapter.set_limit(1 << 20);
+    adapter.apply_now(b"other", &long()).unwrap();
+}
