@@ -47,6 +47,9 @@ async function del(query) {
   return [200, { key, deleted: await client.del(key) }];
 }
 
+// Between two reads of a poll.
+const PAUSE_MS = 2;
+
 async function poll(query) {
   const key = parameter(query, 'key');
   const value = parameter(query, 'value');
@@ -58,6 +61,8 @@ async function poll(query) {
     if (seen || elapsed >= timeout) {
       return [seen ? 200 : 504, { seen, elapsed_ms: Number(elapsed.toFixed(3)), reads }];
     }
+    // Readers that never rest would take the processors from what they wait for.
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
 }
 
