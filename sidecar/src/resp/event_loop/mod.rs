@@ -16,6 +16,7 @@ use std::{io, mem};
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
+use smallvec::SmallVec;
 
 use super::clients::Endpoints;
 use super::connection::{Common, Connection, End, Turn};
@@ -28,7 +29,7 @@ mod mailbox;
 mod peer;
 mod peers;
 
-use batch_io::BatchIo;
+use batch_io::{BatchIo, MOST};
 pub(super) use mailbox::{Address, Token};
 use mailbox::{Letter, Mailbox};
 use peer::Peer;
@@ -105,7 +106,7 @@ impl EventLoop {
             next_tick: turn.now.age + TICK,
             turn,
             batch_io: BatchIo::new(),
-            chunks: vec![0; batch_io::MOST * CHUNK],
+            chunks: vec![0; MOST * CHUNK],
             segments: Vec::new(),
             touched: Vec::new(),
             again: Vec::new(),
@@ -202,7 +203,7 @@ impl EventLoop {
                 }
             }
         }
-        for some in readable.chunks(batch_io::MOST) {
+        for some in readable.chunks(MOST) {
             self.receive(some);
         }
         self.send();
@@ -245,10 +246,13 @@ impl EventLoop {
     /// Reads from connections that have something to read, and executes it.
     fn receive(&mut self, readable: &[Token]) {
         let Self { peers, batch_io, chunks, .. } = self;
-        let sockets = readable.iter().filter_map(|token| peers.get(*token));
-        let sockets: smallvec::SmallVec<[_; batch_io::MOST]> =
-            sockets.map(|peer| peer.stream.as_fd()).collect();
-        let moved = batch_io.read(sockets.into_iter(), chunks, CHUNK).to_vec();
+        // A letter of this turn may have closed one: each chunk must be its own reader's.
+        let (readable, sockets): (SmallVec<[Token; MOST]>, SmallVec<[_; MOST]>) = readable
+            .iter()
+            .filter_map(|token| Some((*token, peers.get(*token)?.stream.as_fd())))
+            .unzip();
+        let moved: SmallVec<[_; MOST]> =
+            batch_io.read(sockets.into_iter(), chunks, CHUNK).iter().copied().collect();
         // After the reading: what a stopped process is sent is judged by the time at which it goes
         // on.
         self.turn.now = self.common.engine.now();
@@ -322,9 +326,9 @@ impl EventLoop {
     /// Writes the turn's replies.
     fn send(&mut self) {
         let segments = mem::take(&mut self.segments);
-        for some in segments.chunks(batch_io::MOST) {
+        for some in segments.chunks(MOST) {
             let Self { peers, batch_io, turn, .. } = self;
-            let writes: smallvec::SmallVec<[_; batch_io::MOST]> = some
+            let writes: SmallVec<[_; MOST]> = some
                 .iter()
                 .filter(|segment| segment.end > segment.start)
                 .filter_map(|segment| Some((segment, peers.get(segment.token)?)))
@@ -332,9 +336,8 @@ impl EventLoop {
                 .collect();
             let bytes =
                 writes.iter().map(|(segment, fd)| (*fd, &turn.out[segment.start..segment.end]));
-            let moved: smallvec::SmallVec<[_; batch_io::MOST]> =
-                batch_io.write(bytes).iter().copied().collect();
-            let written: smallvec::SmallVec<[Segment; batch_io::MOST]> =
+            let moved: SmallVec<[_; MOST]> = batch_io.write(bytes).iter().copied().collect();
+            let written: SmallVec<[Segment; MOST]> =
                 writes.into_iter().map(|(segment, _)| segment).collect();
             for (segment, moved) in written.into_iter().zip(moved) {
                 let Some(peer) = self.peers.get_mut(segment.token) else { continue };
