@@ -50,19 +50,21 @@ impl StoragePlan {
         })
     }
 
-    /// Changes `storage`, which was built by `before`, in its place, so that it keeps what it holds;
-    /// whether it could.
-    pub(super) fn adjust(&self, before: &Self, storage: &dyn Storage) -> bool {
-        match (self, before, storage.as_memory()) {
-            (
-                Self::Memory { limit, when_full },
-                Self::Memory { when_full: was, .. },
-                Some(memory),
-            ) if when_full == was => {
-                memory.set_limit(*limit);
-                true
+    /// Whether it differs from `before` only in what a storage takes over in its place, so that it
+    /// keeps what it holds.
+    pub(super) fn is_adjustment_of(&self, before: &Self) -> bool {
+        match (self, before) {
+            (Self::Memory { when_full, .. }, Self::Memory { when_full: was, .. }) => {
+                when_full == was
             }
-            _ => false,
+            _ => self == before,
+        }
+    }
+
+    /// Has `storage`, whose plan this is an adjustment of, take it over.
+    pub(super) fn adjust(&self, storage: &dyn Storage) {
+        if let (Self::Memory { limit, .. }, Some(memory)) = (self, storage.as_memory()) {
+            memory.set_limit(*limit);
         }
     }
 

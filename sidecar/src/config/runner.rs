@@ -160,15 +160,15 @@ impl Runner {
         let classes = Classes::compile(&loaded.manifests);
         if let (Some(engine), Some(before)) = (self.engine.get(), before) {
             // What can fail comes before what is changed.
-            let is_another = storage != before.storage
-                && !storage.adjust(&before.storage, engine.storage().as_ref());
+            let is_another = !storage.is_adjustment_of(&before.storage);
             let new_storage = is_another.then(|| storage.clone().build());
             let new_bus = (bus != before.bus).then(|| bus.clone().build());
             let (new_storage, new_bus) = (new_storage.transpose()?, new_bus.transpose()?);
             engine.exchange_classes(classes);
             engine.set_cache_limit(cache_limit(&loaded));
-            if let Some(storage) = new_storage {
-                engine.exchange_storage(storage);
+            match new_storage {
+                Some(storage) => engine.exchange_storage(storage),
+                None => storage.adjust(engine.storage().as_ref()),
             }
             if let Some(bus) = new_bus {
                 engine.exchange_bus(bus);

@@ -2,14 +2,14 @@
 //!
 //! A client that tracks its keys answers itself from its copies, so they are bound by the rules
 //! that Warp's own hits are bound by: *a copy is told to be old when Warp would no longer answer
-//! the key from its memory*. That is when the value expires or makes room for another, when the class's TTL has passed, and
-//! for a distributed class as long as the bus is not live. What changes is told at once, by
-//! [`Engine::forget`] and by the writes.
+//! the key from its memory*. That is when the value expires or makes room for another, when the
+//! class's TTL has passed, and for a distributed class as long as the bus is not live. What changes
+//! is told at once, by [`Engine::forget`] and by the writes.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Engine, Moment};
+use super::{Engine, Moment, View};
 use crate::adapter::UnixMillis;
 use crate::adapter::memory::Written;
 use crate::cache::Millis;
@@ -66,25 +66,32 @@ impl Engine {
 
     fn judge_copies(&self, now: Moment, evicted: bool) {
         let live = self.coherence.is_live(now.age);
+        let view = self.view();
         for unjudged in self.tracking.unjudged(now.age, !live || evicted) {
-            let until = self.good_until(&unjudged.key, now, live, evicted);
+            let until = self.good_until(&view, &unjudged.key, now, live, evicted);
             self.tracking.judge(unjudged, until);
         }
         // Those that were judged to be old already.
         self.tracking.unjudged(now.age, false);
     }
 
-    fn good_until(&self, key: &[u8], now: Moment, live: bool, evicted: bool) -> Millis {
+    fn good_until(
+        &self,
+        view: &View,
+        key: &[u8],
+        now: Moment,
+        live: bool,
+        evicted: bool,
+    ) -> Millis {
         let age_at = |at: UnixMillis| now.age.saturating_add(at.saturating_sub(now.unix));
-        let expiry = self.view().on_keyspace(|keyspace| keyspace.expires_at(key));
+        let expiry = view.on_keyspace(|keyspace| keyspace.expires_at(key));
         match expiry {
             // It may have made room for another.
             Some(None) if evicted => return now.age,
             Some(expiry) => return expiry.flatten().map_or(FOR_EVER, age_at),
             None => {}
         }
-        let table = self.table.load();
-        let (class, _) = table.of(key);
+        let (class, _) = view.table.of(key);
         if class.is_distributed() && !live {
             return now.age;
         }
