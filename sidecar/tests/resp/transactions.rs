@@ -146,6 +146,24 @@ async fn over_postgres_a_transaction_is_one_of_the_database() {
 }
 
 #[tokio::test]
+async fn over_postgres_commands_see_what_the_queued_ones_before_them_did() {
+    let (_server, pods, mut client, _) = over_postgres().await;
+    client.expect("SET k v -> OK").await;
+    client.expect("GET k -> 'v'").await;
+    assert!(pods[0].engine.cached(b"k", pods[0].engine.now()).is_some(), "there is a copy");
+    client
+        .expect(
+            "MULTI          -> OK
+             APPEND k x     -> QUEUED
+             STRLEN k       -> QUEUED
+             GETRANGE k 0 9 -> QUEUED
+             EXEC           -> [2 2 'vx']
+             STRLEN k       -> 2",
+        )
+        .await;
+}
+
+#[tokio::test]
 async fn over_postgres_a_watched_key_that_another_pod_writes_stops_the_transaction() {
     let (_server, _pods, mut client, mut other) = over_postgres().await;
     client.expect("SET k v -> OK\nWATCH k none -> OK").await;

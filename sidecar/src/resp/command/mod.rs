@@ -520,11 +520,10 @@ impl Call<'_> {
         key: &[u8],
         answer: impl FnOnce(Option<Value>) -> Reply + Send + 'static,
     ) -> Outcome {
-        match self.cached(key) {
-            Some(value) => Outcome::Reply(answer(Some(value))),
-            None if self.is_redis() => Outcome::Relay,
-            None => self.read(key, answer),
+        if !self.is_redis() {
+            return self.read(key, answer);
         }
+        self.cached(key).map_or(Outcome::Relay, |value| Outcome::Reply(answer(Some(value))))
     }
 
     /// Answers from the values of `keys`, in their order.
