@@ -173,7 +173,8 @@ impl Cache {
 }
 
 impl Entry {
-    fn copy_of(found: Found<'_, NoObject>) -> Self {
+    /// A copy of what a cache lends.
+    pub fn copy_of(found: Found<'_, NoObject>) -> Self {
         let data = match found.payload {
             View::Bytes(text) => Bytes::copy_from_slice(text),
             View::Integer(integer) => Bytes::from(integer.to_string()),

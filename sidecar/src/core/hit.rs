@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::{Engine, Moment, Table};
 use crate::adapter::{Storage, StorageError, UnixMillis};
-use crate::cache::store::{Hash, Text};
+use crate::cache::store::{Found, Hash, NoObject, Text};
 
 /// The storage and the classes of a moment.
 #[derive(Clone, Debug)]
@@ -75,9 +75,9 @@ impl Engine {
 
     /// Has the processor fetch what commands on keys of these hashes will read.
     #[inline]
-    pub fn prefetch(&self, view: &View, hashes: &[Hash]) {
+    pub fn prefetch(&self, view: &View, hashes: &[Hash], now: Moment) {
         match view.storage.as_memory() {
-            Some(memory) => memory.prefetch(hashes),
+            Some(memory) => memory.with_at(now.unix, |keyspace| keyspace.prefetch(hashes)),
             None => self.cache.prefetch(hashes),
         }
     }
@@ -94,8 +94,8 @@ impl Engine {
         now: Moment,
         show: impl FnOnce(Text<'_>) -> T,
     ) -> Lent<T> {
-        let (class, counters) = view.table.of(key);
         if let Some(memory) = view.storage.as_memory() {
+            let (_, counters) = view.table.of(key);
             return match memory.with_at(now.unix, |keyspace| keyspace.lend(hash, key, show)) {
                 Ok(Some(shown)) => {
                     counters.hits.inc();
@@ -111,22 +111,31 @@ impl Engine {
                 }
             };
         }
+        let shown = self.hit(&view.table, (hash, key), now, |found| found.payload.text().map(show));
+        shown.flatten().map_or(Lent::Ask, Lent::Hit)
+    }
+
+    /// Shows the copy of `key` if it may be answered, and counts the hit: *the class's bus has proven
+    /// that nothing is missed, the copy is younger than the class's TTL, and it hasn't expired*.
+    #[inline]
+    pub(super) fn hit<T>(
+        &self,
+        table: &Table,
+        (hash, key): (Hash, &[u8]),
+        now: Moment,
+        show: impl FnOnce(Found<'_, NoObject>) -> T,
+    ) -> Option<T> {
+        let (class, counters) = table.of(key);
         if class.is_distributed() && !self.coherence.is_live(now.age) {
-            return Lent::Ask;
+            return None;
         }
         let shown = self.cache.with(hash, key, |found| {
             let filled_at = found.meta.origin.unwrap_or_default().filled_at;
             let fresh = now.age.saturating_sub(filled_at) < class.ttl_millis()
                 && !found.meta.is_expired(now.unix);
-            found.payload.text().filter(|_| fresh).map(show)
+            fresh.then(|| show(found))
         });
-        match shown.flatten() {
-            Some(shown) => {
-                counters.hits.inc();
-                Lent::Hit(shown)
-            }
-            None => Lent::Ask,
-        }
+        shown.flatten().inspect(|_| counters.hits.inc())
     }
 
     /// Puts a string under `key`, whatever is there, where the storage is memory.

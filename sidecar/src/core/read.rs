@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use super::{Engine, Moment, Table};
 use crate::adapter::{Key, Page, Result, Value};
+use crate::cache::Entry;
 use crate::metrics::ClassCounters;
 
 impl Engine {
-    /// The hit path: never waits, never leaves the thread. Counts a hit; `None` says ask
-    /// [`Engine::read`].
-    ///
-    /// `now` may have been taken once for many commands, but not before they were read: what a
-    /// stopped process was sent meanwhile must be judged by the time at which it goes on.
+    /// A copy of the value of `key`, if memory may answer it. Counts a hit; `None` says ask
+    /// [`Engine::read`]. For `now` see [`Engine::lend`].
     pub fn cached(&self, key: &[u8], now: Moment) -> Option<Value> {
-        self.hit(&self.table.load(), key, now)
+        self.copy(&self.table.load(), key, now)
     }
 
     /// The values of `keys`, in their order, from memory or from the storage.
@@ -24,7 +22,7 @@ impl Engine {
         let table = self.table.load_full();
         let now = self.now();
         let mut values: Vec<Option<Value>> =
-            keys.iter().map(|key| self.hit(&table, key, now)).collect();
+            keys.iter().map(|key| self.copy(&table, key, now)).collect();
         let missed: Vec<usize> = (0..keys.len()).filter(|&at| values[at].is_none()).collect();
         match missed.as_slice() {
             [] => {}
@@ -58,18 +56,8 @@ impl Engine {
         self.health.call("count", || storage.count()).await
     }
 
-    fn hit(&self, table: &Table, key: &[u8], now: Moment) -> Option<Value> {
-        let (class, counters) = table.of(key);
-        if class.is_distributed() && !self.coherence.is_live(now.age) {
-            return None;
-        }
-        let entry = self.cache.get(key)?;
-        let fresh = now.age.saturating_sub(entry.filled_at) < class.ttl_millis()
-            && !entry.value.is_expired(now.unix);
-        fresh.then(|| {
-            counters.hits.inc();
-            entry.value
-        })
+    fn copy(&self, table: &Table, key: &[u8], now: Moment) -> Option<Value> {
+        self.hit(table, (self.hash(key), key), now, |found| Entry::copy_of(found).value)
     }
 
     async fn load_one(self: &Arc<Self>, table: &Table, key: &Key) -> Result<Option<Value>> {

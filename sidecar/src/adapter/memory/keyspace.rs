@@ -110,9 +110,9 @@ impl Keyspace {
         self.store.peek(self.store.hash(key), key, self.now)
     }
 
-    /// See [`super::MemoryAdapter::prefetch`].
+    /// Has the processor fetch what looking up keys of these hashes will read.
     #[inline]
-    pub(super) fn prefetch(&self, hashes: &[Hash]) {
+    pub fn prefetch(&self, hashes: &[Hash]) {
         hashes.iter().for_each(|hash| self.store.prefetch(*hash));
         hashes.iter().for_each(|hash| self.store.prefetch_entry(*hash));
     }

@@ -15,7 +15,6 @@ use exclusive::Exclusive;
 pub use keyspace::{Keyspace, Observer, Refusal, Written};
 
 use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
-use crate::cache::store::Hash;
 pub use crate::cache::store::WhenFull;
 use collection::Kind;
 
@@ -59,12 +58,6 @@ impl MemoryAdapter {
     /// until it is removed.
     pub fn set_limit(&self, limit_bytes: usize) {
         self.with(|keyspace| keyspace.set_limit(limit_bytes));
-    }
-
-    /// Has the processor fetch what looking up keys of these hashes will read.
-    #[inline]
-    pub fn prefetch(&self, hashes: &[Hash]) {
-        self.keyspace.lend(self.clock, |keyspace| keyspace.prefetch(hashes));
     }
 
     /// The string under `key`.

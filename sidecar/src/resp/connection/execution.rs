@@ -85,7 +85,7 @@ impl Connection {
             prepared.push(Prepared { entry, hash });
         }
         if hashes.len() > 1 {
-            engine.prefetch(&turn.view, &hashes);
+            engine.prefetch(&turn.view, &hashes, turn.now);
         }
     }
 

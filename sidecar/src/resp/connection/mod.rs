@@ -285,7 +285,14 @@ impl Connection {
     }
 
     /// Goes on where it may go on: replies were sent, or messages have come.
-    pub(super) fn resume(&mut self, turn: &mut Turn) {
+    pub(super) fn go_on(&mut self, turn: &mut Turn) -> Result<(), End> {
+        self.take_messages(turn)?;
+        self.resume(turn);
+        Ok(())
+    }
+
+    /// Executes what it holds, as far as it need not wait.
+    fn resume(&mut self, turn: &mut Turn) {
         let input = std::mem::take(&mut self.input);
         self.executed = self.execute(&input, self.executed, turn);
         self.input = input;

@@ -171,14 +171,13 @@ impl EventLoop {
     fn turn(&mut self, events: &[Event]) -> bool {
         self.turn.now = self.common.engine.now();
         self.common.engine.refresh(&mut self.turn.view);
-        for token in mem::take(&mut self.again) {
-            self.serve(token, |connection, turn| {
-                connection.take_messages(turn)?;
-                connection.resume(turn);
-                Ok(())
-            });
+        let mut again = mem::take(&mut self.again);
+        for token in again.drain(..) {
+            self.serve(token, Connection::go_on);
         }
-        let mut readable = Vec::with_capacity(events.len());
+        // What goes on in this turn has its place in the next.
+        self.again = again;
+        let mut readable: SmallVec<[Token; EVENTS]> = SmallVec::new();
         for event in events {
             match event.data.u64() {
                 BELL => {
@@ -191,15 +190,9 @@ impl EventLoop {
                 }
                 number => {
                     let token = Token::from_number(number);
-                    if self
-                        .peers
-                        .get(token)
-                        .is_some_and(|peer| peer.interest.contains(EventFlags::IN))
-                    {
-                        readable.push(token);
-                    } else {
-                        self.touched.push(token);
-                    }
+                    let peer = self.peers.get(token);
+                    let reads = peer.is_some_and(|peer| peer.interest.contains(EventFlags::IN));
+                    if reads { readable.push(token) } else { self.touched.push(token) }
                 }
             }
         }
@@ -207,9 +200,11 @@ impl EventLoop {
             self.receive(some);
         }
         self.send();
-        for token in mem::take(&mut self.touched) {
+        let mut touched = mem::take(&mut self.touched);
+        for token in touched.drain(..) {
             self.settle(token);
         }
+        self.touched = touched;
         self.turn.out.clear();
         self.turn.out.shrink_to(KEPT_OUTPUT);
         if self.turn.now.age >= self.next_tick {
@@ -229,11 +224,7 @@ impl EventLoop {
                     connection.deliver(number, done, turn);
                     connection.take_messages(turn)
                 }),
-                Letter::Messages(token) => self.serve(token, |connection, turn| {
-                    connection.take_messages(turn)?;
-                    connection.resume(turn);
-                    Ok(())
-                }),
+                Letter::Messages(token) => self.serve(token, Connection::go_on),
                 Letter::Client(stream, ends) => self.admit(stream, ends),
                 Letter::Drain => self.drain(),
                 Letter::End => goes_on = false,
@@ -328,17 +319,14 @@ impl EventLoop {
         let segments = mem::take(&mut self.segments);
         for some in segments.chunks(MOST) {
             let Self { peers, batch_io, turn, .. } = self;
-            let writes: SmallVec<[_; MOST]> = some
+            let (written, sockets): (SmallVec<[Segment; MOST]>, SmallVec<[_; MOST]>) = some
                 .iter()
                 .filter(|segment| segment.end > segment.start)
-                .filter_map(|segment| Some((segment, peers.get(segment.token)?)))
-                .map(|(segment, peer)| (*segment, peer.stream.as_fd()))
-                .collect();
-            let bytes =
-                writes.iter().map(|(segment, fd)| (*fd, &turn.out[segment.start..segment.end]));
-            let moved: SmallVec<[_; MOST]> = batch_io.write(bytes).iter().copied().collect();
-            let written: SmallVec<[Segment; MOST]> =
-                writes.into_iter().map(|(segment, _)| segment).collect();
+                .filter_map(|segment| Some((*segment, peers.get(segment.token)?.stream.as_fd())))
+                .unzip();
+            let bytes = written.iter().map(|segment| &turn.out[segment.start..segment.end]);
+            let moved: SmallVec<[_; MOST]> =
+                batch_io.write(sockets.into_iter().zip(bytes)).iter().copied().collect();
             for (segment, moved) in written.into_iter().zip(moved) {
                 let Some(peer) = self.peers.get_mut(segment.token) else { continue };
                 peer.segment = None;
