@@ -7,8 +7,29 @@ use kube::ResourceExt;
 use kube::api::Api;
 use warp_crds::names;
 
+use crate::command::with_image_prefix;
 use crate::wait::eventually;
 use crate::{Outcome, ensure};
+
+/// The manifest of a pod that sleeps, as Pod Security `restricted` admits it, with `labels` in YAML.
+pub fn sleeping(name: &str, labels: &str) -> String {
+    with_image_prefix(&format!(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {labels}}}
+spec:
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+  - name: app
+    image: warp.local/busybox:1
+    command: [sleep, '3600']
+    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
+"
+    ))
+}
 
 /// Whether a pod is ready and not on its way out.
 pub fn is_ready(pod: &Pod) -> bool {

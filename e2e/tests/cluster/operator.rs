@@ -9,10 +9,10 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::api::{Api, DeleteParams, ListParams, PostParams};
 use kube::{Client, ResourceExt};
-use warp_e2e::command::{kubectl, node_script, with_image_prefix};
+use warp_e2e::command::{kubectl, node_script};
 use warp_e2e::fixture::{RELEASE, SYSTEM};
 use warp_e2e::history::Cut;
-use warp_e2e::pods::{carries_sidecar, is_ready, restarted};
+use warp_e2e::pods::{carries_sidecar, is_ready, restarted, sleeping};
 use warp_e2e::shop::{Shop, Store, in_a_shop};
 use warp_e2e::traffic::Traffic;
 use warp_e2e::wait::eventually;
@@ -131,23 +131,7 @@ async fn create(pods: &Api<Pod>, troubles: &Troubles) -> Outcome<Creation> {
 
 fn pod(name: &str, asks: bool) -> Outcome<Pod> {
     let labels = if asks { "{warpcache.dev/inject: enabled, late: pod}" } else { "{}" };
-    let yaml = format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {labels}}}
-spec:
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - name: app
-    image: warp.local/busybox:1
-    command: [sleep, '3600']
-    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-"
-    );
-    Ok(serde_yaml::from_str(&with_image_prefix(&yaml))?)
+    Ok(serde_yaml::from_str(&sleeping(name, labels))?)
 }
 
 async fn all_ready(shop: &Shop) -> Outcome {

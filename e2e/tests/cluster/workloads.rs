@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use warp_crds::conditions;
-use warp_e2e::command::{apply, apply_text, kubectl, with_image_prefix};
+use warp_e2e::command::{apply, apply_text, kubectl};
 use warp_e2e::fixture::{Fixture, explain};
-use warp_e2e::pods::{carries_sidecar, is_ready};
+use warp_e2e::pods::{carries_sidecar, is_ready, sleeping};
 use warp_e2e::shop::{Shop, Store, in_a_shop};
 use warp_e2e::wait::eventually;
 use warp_e2e::{Failure, Outcome, ensure};
@@ -87,31 +87,12 @@ async fn guests(shop: &Shop) -> Outcome {
     )
     .await?;
     let pods: Api<Pod> = Api::namespaced(shop.client.clone(), GUEST);
-    apply_text(GUEST, &with_image_prefix(&guest("plain", "{app: guest}"))).await?;
+    apply_text(GUEST, &sleeping("plain", "{app: guest}")).await?;
     let refuses = "{app: refuses, warpcache.dev/inject: disabled}";
-    apply_text(GUEST, &with_image_prefix(&guest("refuses", refuses))).await?;
+    apply_text(GUEST, &sleeping("refuses", refuses)).await?;
     injected(&pods, "app=guest").await?;
     ensure!(!carries_sidecar(&pods.get("refuses").await?), "a pod that refused got a sidecar");
     Ok(())
-}
-
-fn guest(name: &str, labels: &str) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {labels}}}
-spec:
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  securityContext: {{runAsNonRoot: true, runAsUser: 65532, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - name: app
-    image: warp.local/busybox:1
-    command: [sleep, '3600']
-    securityContext: {{allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-"
-    )
 }
 
 /// A change of what is injected is told with the command that brings it about.

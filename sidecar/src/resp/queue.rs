@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::adapter::memory::Keyspace;
 use crate::adapter::{Key, Storage};
 use crate::core::View;
+use crate::resp::command::kept_all;
 
 /// The most bytes that a client may queue, arguments and their places.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
@@ -74,8 +75,7 @@ impl Queue {
         queued.bytes += arguments.iter().map(size).sum::<usize>();
         let fits = queued.bytes <= MOST_BYTES;
         if fits {
-            let kept = arguments.iter().map(|argument| Bytes::copy_from_slice(argument));
-            queued.commands.push(kept.collect());
+            queued.commands.push(kept_all(arguments));
         } else {
             self.spoil();
         }

@@ -247,11 +247,7 @@ async fn of_connections() {
     let pod = Pod::of_memory();
     let server = Redis::start();
     for protocol in ["2", "3"] {
-        let mut warp = pod.client().await;
-        let mut redis = Client::connect(([127, 0, 0, 1], server.port).into()).await;
-        for client in [&mut warp, &mut redis] {
-            client.ask(&format!("HELLO {protocol}")).await;
-        }
+        let (mut warp, mut redis) = pod.client_beside(&server, protocol).await;
         let lines = "
             PING|PING a|PING a b|ECHO|ECHO a|ECHO a b|AUTH|AUTH a|AUTH a b|AUTH a b c|AUTH default x
             HELLO 1|HELLO 4|HELLO x|HELLO 3 WHAT|HELLO 3 AUTH a|HELLO 3 AUTH a b|HELLO 3 SETNAME

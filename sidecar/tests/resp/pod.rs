@@ -18,6 +18,7 @@ use warp_sidecar::sync_bus::{Origin, SyncBus};
 
 use crate::client::Client;
 use crate::doubles::ScriptedBus;
+use crate::servers::redis::Redis;
 
 pub struct Pod {
     pub engine: Arc<Engine>,
@@ -71,6 +72,16 @@ impl Pod {
         let served = tokio::spawn(server.run(Arc::clone(&engine), metrics.clone(), stop.clone()));
         let stop_when_dropped = stop.clone().drop_guard();
         Self { engine, address, stop, served, metrics, _stop_when_dropped: stop_when_dropped }
+    }
+
+    /// A client of the pod and one of `redis`, both of which speak `protocol`.
+    pub async fn client_beside(&self, redis: &Redis, protocol: &str) -> (Client, Client) {
+        let mut warp = self.client().await;
+        let mut redis = Client::connect(([127, 0, 0, 1], redis.port).into()).await;
+        for client in [&mut warp, &mut redis] {
+            client.ask(&format!("HELLO {protocol}")).await;
+        }
+        (warp, redis)
     }
 
     pub async fn client(&self) -> Client {

@@ -28,11 +28,7 @@ async fn options_are_taken_and_refused_as_redis_does() {
     let pod = Pod::of_memory();
     let server = Redis::start();
     for protocol in ["2", "3"] {
-        let mut warp = pod.client().await;
-        let mut redis = Client::connect(([127, 0, 0, 1], server.port).into()).await;
-        for client in [&mut warp, &mut redis] {
-            client.ask(&format!("HELLO {protocol}")).await;
-        }
+        let (mut warp, mut redis) = pod.client_beside(&server, protocol).await;
         let lines = "
             CLIENT TRACKING|CLIENT TRACKING WHAT|CLIENT TRACKING ON WHAT|CLIENT TRACKINGINFO|CLIENT GETREDIR
             CLIENT TRACKINGINFO a|CLIENT CACHING|CLIENT CACHING YES|CLIENT CACHING NO|CLIENT CACHING x

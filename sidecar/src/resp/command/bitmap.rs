@@ -16,11 +16,11 @@ const WRITE: &[&str] = &["write", "denyoom"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("setbit", 4, WRITE, ONE_KEY, "2.2.0", "Sets or clears the bit at offset of the string value. Creates the key if it doesn't exist.", setbit),
-    Command::in_memory("getbit", 3, FAST_READ, ONE_KEY, "2.2.0", "Returns a bit value by offset.", getbit),
-    Command::in_memory("bitcount", -2, READ, ONE_KEY, "2.6.0", "Counts the number of set bits (population counting) in a string.", bitcount),
-    Command::in_memory("bitpos", -3, READ, ONE_KEY, "2.8.7", "Finds the first set (1) or clear (0) bit in a string.", bitpos),
-    Command::in_memory("bitop", -4, WRITE, KEYS_FROM_SECOND, "2.6.0", "Performs bitwise operations on multiple strings, and stores the result.", bitop),
+    Command::new("setbit", 4, WRITE, ONE_KEY, "2.2.0", "Sets or clears the bit at offset of the string value. Creates the key if it doesn't exist.", setbit).in_memory(),
+    Command::new("getbit", 3, FAST_READ, ONE_KEY, "2.2.0", "Returns a bit value by offset.", getbit).in_memory(),
+    Command::new("bitcount", -2, READ, ONE_KEY, "2.6.0", "Counts the number of set bits (population counting) in a string.", bitcount).in_memory(),
+    Command::new("bitpos", -3, READ, ONE_KEY, "2.8.7", "Finds the first set (1) or clear (0) bit in a string.", bitpos).in_memory(),
+    Command::new("bitop", -4, WRITE, KEYS_FROM_SECOND, "2.6.0", "Performs bitwise operations on multiple strings, and stores the result.", bitop).in_memory(),
 ];
 
 /// The most bits of a string of 512 MiB.

@@ -17,22 +17,22 @@ const FAST_DELETE: &[&str] = &["write", "fast"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("hset", -4, FAST_WRITE, ONE_KEY, "2.0.0", "Creates or modifies the value of a field in a hash.", hset),
-    Command::in_memory("hmset", -4, FAST_WRITE, ONE_KEY, "2.0.0", "Sets the values of multiple fields.", hmset),
-    Command::in_memory("hsetnx", 4, FAST_WRITE, ONE_KEY, "2.0.0", "Sets the value of a field in a hash only when the field doesn't exist.", hsetnx),
-    Command::in_memory("hget", 3, FAST_READ, ONE_KEY, "2.0.0", "Returns the value of a field in a hash.", hget),
-    Command::in_memory("hmget", -3, FAST_READ, ONE_KEY, "2.0.0", "Returns the values of all fields in a hash.", hmget),
-    Command::in_memory("hgetall", 2, READ, ONE_KEY, "2.0.0", "Returns all fields and values in a hash.", hgetall),
-    Command::in_memory("hkeys", 2, READ, ONE_KEY, "2.0.0", "Returns all fields in a hash.", hkeys),
-    Command::in_memory("hvals", 2, READ, ONE_KEY, "2.0.0", "Returns all values in a hash.", hvals),
-    Command::in_memory("hlen", 2, FAST_READ, ONE_KEY, "2.0.0", "Returns the number of fields in a hash.", hlen),
-    Command::in_memory("hstrlen", 3, FAST_READ, ONE_KEY, "3.2.0", "Returns the length of the value of a field.", hstrlen),
-    Command::in_memory("hexists", 3, FAST_READ, ONE_KEY, "2.0.0", "Determines whether a field exists in a hash.", hexists),
-    Command::in_memory("hdel", -3, FAST_DELETE, ONE_KEY, "2.0.0", "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.", hdel),
-    Command::in_memory("hincrby", 4, FAST_WRITE, ONE_KEY, "2.0.0", "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.", hincrby),
-    Command::in_memory("hincrbyfloat", 4, FAST_WRITE, ONE_KEY, "2.6.0", "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.", hincrbyfloat),
-    Command::in_memory("hrandfield", -2, READ, ONE_KEY, "6.2.0", "Returns one or more random fields from a hash.", hrandfield),
-    Command::in_memory("hscan", -3, READ, ONE_KEY, "2.8.0", "Iterates over fields and values of a hash.", hscan),
+    Command::new("hset", -4, FAST_WRITE, ONE_KEY, "2.0.0", "Creates or modifies the value of a field in a hash.", hset).in_memory(),
+    Command::new("hmset", -4, FAST_WRITE, ONE_KEY, "2.0.0", "Sets the values of multiple fields.", hmset).in_memory(),
+    Command::new("hsetnx", 4, FAST_WRITE, ONE_KEY, "2.0.0", "Sets the value of a field in a hash only when the field doesn't exist.", hsetnx).in_memory(),
+    Command::new("hget", 3, FAST_READ, ONE_KEY, "2.0.0", "Returns the value of a field in a hash.", hget).in_memory(),
+    Command::new("hmget", -3, FAST_READ, ONE_KEY, "2.0.0", "Returns the values of all fields in a hash.", hmget).in_memory(),
+    Command::new("hgetall", 2, READ, ONE_KEY, "2.0.0", "Returns all fields and values in a hash.", hgetall).in_memory(),
+    Command::new("hkeys", 2, READ, ONE_KEY, "2.0.0", "Returns all fields in a hash.", hkeys).in_memory(),
+    Command::new("hvals", 2, READ, ONE_KEY, "2.0.0", "Returns all values in a hash.", hvals).in_memory(),
+    Command::new("hlen", 2, FAST_READ, ONE_KEY, "2.0.0", "Returns the number of fields in a hash.", hlen).in_memory(),
+    Command::new("hstrlen", 3, FAST_READ, ONE_KEY, "3.2.0", "Returns the length of the value of a field.", hstrlen).in_memory(),
+    Command::new("hexists", 3, FAST_READ, ONE_KEY, "2.0.0", "Determines whether a field exists in a hash.", hexists).in_memory(),
+    Command::new("hdel", -3, FAST_DELETE, ONE_KEY, "2.0.0", "Deletes one or more fields and their values from a hash. Deletes the hash if no fields remain.", hdel).in_memory(),
+    Command::new("hincrby", 4, FAST_WRITE, ONE_KEY, "2.0.0", "Increments the integer value of a field in a hash by a number. Uses 0 as initial value if the field doesn't exist.", hincrby).in_memory(),
+    Command::new("hincrbyfloat", 4, FAST_WRITE, ONE_KEY, "2.6.0", "Increments the floating point value of a field by a number. Uses 0 as initial value if the field doesn't exist.", hincrbyfloat).in_memory(),
+    Command::new("hrandfield", -2, READ, ONE_KEY, "6.2.0", "Returns one or more random fields from a hash.", hrandfield).in_memory(),
+    Command::new("hscan", -3, READ, ONE_KEY, "2.8.0", "Iterates over fields and values of a hash.", hscan).in_memory(),
 ];
 
 fn hset(call: &mut Call<'_>) -> Result<Outcome, Reply> {

@@ -3,11 +3,10 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures::FutureExt as _;
 
 use super::arguments::{SYNTAX_ERROR, is};
-use super::{ALL_KEYS, Call, Command, NO_KEYS, ONE_KEY, Outcome, failure, kept};
+use super::{ALL_KEYS, Call, Command, NO_KEYS, ONE_KEY, Outcome, failure, kept_all};
 use crate::adapter::memory::collection::Kind;
 use crate::resp::reply::Reply;
 
@@ -30,7 +29,7 @@ fn delete(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     if let Some(deleted) = call.view.delete_now(&call.arguments[1..]) {
         return Ok(Outcome::Reply(Reply::count(deleted)));
     }
-    let keys: Vec<Bytes> = call.arguments[1..].iter().map(|key| kept(key)).collect();
+    let keys = kept_all(&call.arguments[1..]);
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Write(
         async move {

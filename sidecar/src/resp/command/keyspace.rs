@@ -12,10 +12,10 @@ const WRITE: &[&str] = &["write", "denyoom"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("rename", 3, DELETE, TWO_KEYS, "1.0.0", "Renames a key and overwrites the destination.", rename),
-    Command::in_memory("renamenx", 3, FAST_DELETE, TWO_KEYS, "1.0.0", "Renames a key only when the target key name doesn't exist.", renamenx),
-    Command::in_memory("copy", -3, WRITE, TWO_KEYS, "6.2.0", "Copies the value of a key to a new key.", copy),
-    Command::in_memory("randomkey", 1, READ, NO_KEYS, "1.0.0", "Returns a random key name from the database.", randomkey),
+    Command::new("rename", 3, DELETE, TWO_KEYS, "1.0.0", "Renames a key and overwrites the destination.", rename).in_memory(),
+    Command::new("renamenx", 3, FAST_DELETE, TWO_KEYS, "1.0.0", "Renames a key only when the target key name doesn't exist.", renamenx).in_memory(),
+    Command::new("copy", -3, WRITE, TWO_KEYS, "6.2.0", "Copies the value of a key to a new key.", copy).in_memory(),
+    Command::new("randomkey", 1, READ, NO_KEYS, "1.0.0", "Returns a random key name from the database.", randomkey).in_memory(),
 ];
 
 fn rename(call: &mut Call<'_>) -> Result<Outcome, Reply> {

@@ -175,32 +175,14 @@ impl Command {
         Self { name, arity, flags, keys, since, summary, reach, run, subcommands: &[] }
     }
 
-    /// One that [`Reach::Memory`] holds for.
-    const fn in_memory(
-        name: &'static str,
-        arity: i32,
-        flags: &'static [&'static str],
-        keys: Keys,
-        since: &'static str,
-        summary: &'static str,
-        run: Run,
-    ) -> Self {
-        let command = Self::new(name, arity, flags, keys, since, summary, run);
-        Self { reach: Reach::Memory, ..command }
+    /// The same with [`Reach::Memory`].
+    const fn in_memory(self) -> Self {
+        Self { reach: Reach::Memory, ..self }
     }
 
-    /// One that [`Reach::BesideRedis`] holds for.
-    const fn beside_redis(
-        name: &'static str,
-        arity: i32,
-        flags: &'static [&'static str],
-        keys: Keys,
-        since: &'static str,
-        summary: &'static str,
-        run: Run,
-    ) -> Self {
-        let command = Self::new(name, arity, flags, keys, since, summary, run);
-        Self { reach: Reach::BesideRedis, ..command }
+    /// The same with [`Reach::BesideRedis`].
+    const fn beside_redis(self) -> Self {
+        Self { reach: Reach::BesideRedis, ..self }
     }
 
     const fn with_subcommands(self, subcommands: &'static [Command]) -> Self {
@@ -363,6 +345,16 @@ fn kept(argument: &[u8]) -> Bytes {
     Bytes::copy_from_slice(argument)
 }
 
+/// Arguments that outlive their command.
+pub(super) fn kept_all(arguments: &[&[u8]]) -> Vec<Bytes> {
+    arguments.iter().map(|argument| kept(argument)).collect()
+}
+
+/// Kept arguments as a command takes them.
+fn lent(arguments: &[Bytes]) -> Vec<&[u8]> {
+    arguments.iter().map(AsRef::as_ref).collect()
+}
+
 /// The values of `keys`, without those that have expired meanwhile.
 async fn read_alive(
     engine: &Arc<Engine>,
@@ -461,7 +453,7 @@ impl Call<'_> {
     pub(super) fn run_all(&mut self, commands: &[Vec<Bytes>]) {
         reply::put_length(self.out, b'*', commands.len());
         for command in commands {
-            let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
+            let arguments = lent(command);
             if self.nested(&arguments).is_none() {
                 let name = shown(arguments[0], 128).to_ascii_uppercase();
                 let refusal = Reply::err(&format!("{name} can't be part of a transaction"));
@@ -532,7 +524,7 @@ impl Call<'_> {
         keys: &[&[u8]],
         answer: impl FnOnce(Vec<Option<Value>>) -> Reply + Send + 'static,
     ) -> Outcome {
-        let keys: Vec<Key> = keys.iter().map(|key| kept(key)).collect();
+        let keys = kept_all(keys);
         let engine = Arc::clone(self.engine);
         Outcome::Read(
             async move {

@@ -13,18 +13,18 @@ const SECOND: Keys = Keys { first: 2, last: 2, step: 1, numbered: 0 };
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("object", -2, &[], NO_KEYS, "2.2.3", "A container for object introspection commands.", needs_subcommand)
+    Command::new("object", -2, &[], NO_KEYS, "2.2.3", "A container for object introspection commands.", needs_subcommand).in_memory()
         .with_subcommands(&[
-            Command::in_memory("object|encoding", 3, READ, SECOND, "2.2.3", "Returns the internal encoding of a Redis object.", encoding),
-            Command::in_memory("object|freq", 3, READ, SECOND, "4.0.0", "Returns the logarithmic access frequency counter of a Redis object.", freq),
-            Command::in_memory("object|help", 2, PLAIN, NO_KEYS, "6.2.0", "Returns helpful text about the different subcommands.", object_help),
-            Command::in_memory("object|idletime", 3, READ, SECOND, "2.2.3", "Returns the time since the last access to a Redis object.", idletime),
-            Command::in_memory("object|refcount", 3, READ, SECOND, "2.2.3", "Returns the reference count of a value of a key.", refcount),
+            Command::new("object|encoding", 3, READ, SECOND, "2.2.3", "Returns the internal encoding of a Redis object.", encoding).in_memory(),
+            Command::new("object|freq", 3, READ, SECOND, "4.0.0", "Returns the logarithmic access frequency counter of a Redis object.", freq).in_memory(),
+            Command::new("object|help", 2, PLAIN, NO_KEYS, "6.2.0", "Returns helpful text about the different subcommands.", object_help).in_memory(),
+            Command::new("object|idletime", 3, READ, SECOND, "2.2.3", "Returns the time since the last access to a Redis object.", idletime).in_memory(),
+            Command::new("object|refcount", 3, READ, SECOND, "2.2.3", "Returns the reference count of a value of a key.", refcount).in_memory(),
         ]),
-    Command::in_memory("memory", -2, &[], NO_KEYS, "4.0.0", "A container for memory diagnostics commands.", needs_subcommand)
+    Command::new("memory", -2, &[], NO_KEYS, "4.0.0", "A container for memory diagnostics commands.", needs_subcommand).in_memory()
         .with_subcommands(&[
-            Command::in_memory("memory|help", 2, PLAIN, NO_KEYS, "4.0.0", "Returns helpful text about the different subcommands.", memory_help),
-            Command::in_memory("memory|usage", -3, READ, SECOND, "4.0.0", "Estimates the memory usage of a key.", usage),
+            Command::new("memory|help", 2, PLAIN, NO_KEYS, "4.0.0", "Returns helpful text about the different subcommands.", memory_help).in_memory(),
+            Command::new("memory|usage", -3, READ, SECOND, "4.0.0", "Estimates the memory usage of a key.", usage).in_memory(),
         ]),
 ];
 

@@ -14,26 +14,26 @@ const PLAIN: &[&str] = &["loading", "stale"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::beside_redis("subscribe", -2, SUBSCRIBING, NO_KEYS, "2.0.0", "Listens for messages published to channels.", subscribe),
-    Command::beside_redis("unsubscribe", -1, SUBSCRIBING, NO_KEYS, "2.0.0", "Stops listening to messages posted to channels.", unsubscribe),
-    Command::beside_redis("psubscribe", -2, SUBSCRIBING, NO_KEYS, "2.0.0", "Listens for messages published to channels that match one or more patterns.", psubscribe),
-    Command::beside_redis("punsubscribe", -1, SUBSCRIBING, NO_KEYS, "2.0.0", "Stops listening to messages published to channels that match one or more patterns.", punsubscribe),
-    Command::beside_redis("ssubscribe", -2, SUBSCRIBING, ALL_KEYS, "7.0.0", "Listens for messages published to shard channels.", ssubscribe),
-    Command::beside_redis("sunsubscribe", -1, SUBSCRIBING, ALL_KEYS, "7.0.0", "Stops listening to messages posted to shard channels.", sunsubscribe),
-    Command::beside_redis("publish", 3, PUBLISHING, NO_KEYS, "2.0.0", "Posts a message to a channel.", publish),
-    Command::beside_redis("spublish", 3, PUBLISHING, ONE_KEY, "7.0.0", "Post a message to a shard channel", spublish),
-    Command::beside_redis("pubsub", -2, &[], NO_KEYS, "2.8.0", "A container for Pub/Sub commands.", needs_subcommand)
+    Command::new("subscribe", -2, SUBSCRIBING, NO_KEYS, "2.0.0", "Listens for messages published to channels.", subscribe).beside_redis(),
+    Command::new("unsubscribe", -1, SUBSCRIBING, NO_KEYS, "2.0.0", "Stops listening to messages posted to channels.", unsubscribe).beside_redis(),
+    Command::new("psubscribe", -2, SUBSCRIBING, NO_KEYS, "2.0.0", "Listens for messages published to channels that match one or more patterns.", psubscribe).beside_redis(),
+    Command::new("punsubscribe", -1, SUBSCRIBING, NO_KEYS, "2.0.0", "Stops listening to messages published to channels that match one or more patterns.", punsubscribe).beside_redis(),
+    Command::new("ssubscribe", -2, SUBSCRIBING, ALL_KEYS, "7.0.0", "Listens for messages published to shard channels.", ssubscribe).beside_redis(),
+    Command::new("sunsubscribe", -1, SUBSCRIBING, ALL_KEYS, "7.0.0", "Stops listening to messages posted to shard channels.", sunsubscribe).beside_redis(),
+    Command::new("publish", 3, PUBLISHING, NO_KEYS, "2.0.0", "Posts a message to a channel.", publish).beside_redis(),
+    Command::new("spublish", 3, PUBLISHING, ONE_KEY, "7.0.0", "Post a message to a shard channel", spublish).beside_redis(),
+    Command::new("pubsub", -2, &[], NO_KEYS, "2.8.0", "A container for Pub/Sub commands.", needs_subcommand).beside_redis()
         .with_subcommands(SUBCOMMANDS),
 ];
 
 #[rustfmt::skip]
 const SUBCOMMANDS: &[Command] = &[
-    Command::beside_redis("pubsub|channels", -2, ASKING, NO_KEYS, "2.8.0", "Returns the active channels.", channels),
-    Command::beside_redis("pubsub|help", 2, PLAIN, NO_KEYS, "6.2.0", "Returns helpful text about the different subcommands.", help),
-    Command::beside_redis("pubsub|numpat", 2, ASKING, NO_KEYS, "2.8.0", "Returns a count of unique pattern subscriptions.", numpat),
-    Command::beside_redis("pubsub|numsub", -2, ASKING, NO_KEYS, "2.8.0", "Returns a count of subscribers to channels.", numsub),
-    Command::beside_redis("pubsub|shardchannels", -2, ASKING, NO_KEYS, "7.0.0", "Returns the active shard channels.", shardchannels),
-    Command::beside_redis("pubsub|shardnumsub", -2, ASKING, NO_KEYS, "7.0.0", "Returns the count of subscribers of shard channels.", shardnumsub),
+    Command::new("pubsub|channels", -2, ASKING, NO_KEYS, "2.8.0", "Returns the active channels.", channels).beside_redis(),
+    Command::new("pubsub|help", 2, PLAIN, NO_KEYS, "6.2.0", "Returns helpful text about the different subcommands.", help).beside_redis(),
+    Command::new("pubsub|numpat", 2, ASKING, NO_KEYS, "2.8.0", "Returns a count of unique pattern subscriptions.", numpat).beside_redis(),
+    Command::new("pubsub|numsub", -2, ASKING, NO_KEYS, "2.8.0", "Returns a count of subscribers to channels.", numsub).beside_redis(),
+    Command::new("pubsub|shardchannels", -2, ASKING, NO_KEYS, "7.0.0", "Returns the active shard channels.", shardchannels).beside_redis(),
+    Command::new("pubsub|shardnumsub", -2, ASKING, NO_KEYS, "7.0.0", "Returns the count of subscribers of shard channels.", shardnumsub).beside_redis(),
 ];
 
 const HELP: &[&str] = &[

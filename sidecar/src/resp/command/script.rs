@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::arguments::{integer, is};
+use super::arguments::{Arguments, integer, is};
 use super::client::{help_text, needs_subcommand};
 use super::{Call, Command, Keys, NO_KEYS, Outcome, find, subcommand_of};
 use crate::resp::reply::Reply;
@@ -33,17 +33,17 @@ const KEYS_BEHIND_TEXT: Keys = Keys { numbered: 2, ..NO_KEYS };
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("eval", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script.", eval),
-    Command::in_memory("evalsha", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script by SHA1 digest.", evalsha),
-    Command::in_memory("eval_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script.", eval_ro),
-    Command::in_memory("evalsha_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script by SHA1 digest.", evalsha_ro),
-    Command::in_memory("script", -2, &[], NO_KEYS, "2.6.0", "A container for Lua scripts management commands.", needs_subcommand)
+    Command::new("eval", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script.", eval).in_memory(),
+    Command::new("evalsha", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script by SHA1 digest.", evalsha).in_memory(),
+    Command::new("eval_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script.", eval_ro).in_memory(),
+    Command::new("evalsha_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script by SHA1 digest.", evalsha_ro).in_memory(),
+    Command::new("script", -2, &[], NO_KEYS, "2.6.0", "A container for Lua scripts management commands.", needs_subcommand).in_memory()
         .with_subcommands(&[
-            Command::in_memory("script|exists", -3, NOSCRIPT, NO_KEYS, "2.6.0", "Determines whether server-side Lua scripts exist in the script cache.", exists),
-            Command::in_memory("script|flush", -2, NOSCRIPT, NO_KEYS, "2.6.0", "Removes all server-side Lua scripts from the script cache.", flush),
-            Command::in_memory("script|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", help),
-            Command::in_memory("script|kill", 2, KILL, NO_KEYS, "2.6.0", "Terminates a server-side Lua script during execution.", kill),
-            Command::in_memory("script|load", 3, LOAD, NO_KEYS, "2.6.0", "Loads a server-side Lua script to the script cache.", load),
+            Command::new("script|exists", -3, NOSCRIPT, NO_KEYS, "2.6.0", "Determines whether server-side Lua scripts exist in the script cache.", exists).in_memory(),
+            Command::new("script|flush", -2, NOSCRIPT, NO_KEYS, "2.6.0", "Removes all server-side Lua scripts from the script cache.", flush).in_memory(),
+            Command::new("script|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", help).in_memory(),
+            Command::new("script|kill", 2, KILL, NO_KEYS, "2.6.0", "Terminates a server-side Lua script during execution.", kill).in_memory(),
+            Command::new("script|load", 3, LOAD, NO_KEYS, "2.6.0", "Loads a server-side Lua script to the script cache.", load).in_memory(),
         ]),
 ];
 
@@ -71,8 +71,6 @@ thread_local! {
     /// The thread's interpreter, since Lua belongs to one. It takes memory from the first script on.
     static INTERPRETER: RefCell<Interpreter> = RefCell::new(Interpreter::new(Limits::default()));
 }
-
-type Arguments<'a> = &'a [&'a [u8]];
 
 /// How a script is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

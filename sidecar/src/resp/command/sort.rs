@@ -13,8 +13,8 @@ use crate::resp::reply::Reply;
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("sort", -2, &["write", "denyoom", "movablekeys"], ONE_KEY, "1.0.0", "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.", sort),
-    Command::in_memory("sort_ro", -2, &["readonly", "movablekeys"], ONE_KEY, "7.0.0", "Returns the sorted elements of a list, a set, or a sorted set.", sort_ro),
+    Command::new("sort", -2, &["write", "denyoom", "movablekeys"], ONE_KEY, "1.0.0", "Sorts the elements in a list, a set, or a sorted set, optionally storing the result.", sort).in_memory(),
+    Command::new("sort_ro", -2, &["readonly", "movablekeys"], ONE_KEY, "7.0.0", "Returns the sorted elements of a list, a set, or a sorted set.", sort_ro).in_memory(),
 ];
 
 #[derive(Debug, Default)]

@@ -7,8 +7,8 @@ use futures::FutureExt as _;
 
 use super::arguments::{SYNTAX_ERROR, TimeForm, integer, is};
 use super::{
-    ALL_KEYS, Call, Command, KEYS_AND_VALUES, ONE_KEY, Outcome, failure, kept, read_alive,
-    wrong_number,
+    ALL_KEYS, Call, Command, KEYS_AND_VALUES, ONE_KEY, Outcome, failure, kept, kept_all,
+    read_alive, wrong_number,
 };
 use crate::adapter::{Applied, Mutation, SetCondition, SetExpiry, StorageError, UnixMillis, Value};
 use crate::core::Engine;
@@ -229,7 +229,7 @@ fn mget(call: &mut Call<'_>) -> Result<Outcome, Reply> {
         let values = values.into_iter().map(|value| Reply::Bulk(value.data));
         return Ok(Outcome::Reply(Reply::Array(values.collect())));
     }
-    let keys: Vec<Bytes> = keys.iter().map(|key| kept(key)).collect();
+    let keys = kept_all(keys);
     let engine = Arc::clone(call.engine);
     Ok(Outcome::Read(
         async move {

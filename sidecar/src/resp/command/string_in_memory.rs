@@ -14,10 +14,10 @@ const FAST_WRITE: &[&str] = &["write", "denyoom", "fast"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::in_memory("setrange", 4, WRITE, ONE_KEY, "2.2.0", "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.", setrange),
-    Command::in_memory("incrbyfloat", 3, FAST_WRITE, ONE_KEY, "2.6.0", "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.", incrbyfloat),
-    Command::in_memory("msetnx", -3, WRITE, KEYS_AND_VALUES, "1.0.1", "Atomically modifies the string values of one or more keys only when all keys don't exist.", msetnx),
-    Command::in_memory("lcs", -3, READ, TWO_KEYS, "7.0.0", "Finds the longest common substring.", lcs),
+    Command::new("setrange", 4, WRITE, ONE_KEY, "2.2.0", "Overwrites a part of a string value with another by an offset. Creates the key if it doesn't exist.", setrange).in_memory(),
+    Command::new("incrbyfloat", 3, FAST_WRITE, ONE_KEY, "2.6.0", "Increment the floating point value of a key by a number. Uses 0 as initial value if the key doesn't exist.", incrbyfloat).in_memory(),
+    Command::new("msetnx", -3, WRITE, KEYS_AND_VALUES, "1.0.1", "Atomically modifies the string values of one or more keys only when all keys don't exist.", msetnx).in_memory(),
+    Command::new("lcs", -3, READ, TWO_KEYS, "7.0.0", "Finds the longest common substring.", lcs).in_memory(),
 ];
 
 /// The longest string, as in Redis (`proto-max-bulk-len`).

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::introspection::keys_of;
 use super::{
-    ALL_KEYS, Call, Command, Entry, NO_KEYS, Outcome, Reach, find, kept, subcommand_of,
-    wrong_number,
+    ALL_KEYS, Call, Command, Entry, NO_KEYS, Outcome, Reach, find, kept, kept_all, lent,
+    subcommand_of, wrong_number,
 };
 use crate::adapter::Key;
 use crate::core::View;
@@ -19,11 +19,11 @@ const SLOW: &[&str] = &["noscript", "loading", "stale", "skip_slowlog"];
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::beside_redis("multi", 1, PLAIN, NO_KEYS, "1.2.0", "Starts a transaction.", multi),
-    Command::beside_redis("exec", 1, SLOW, NO_KEYS, "1.2.0", "Executes all commands in a transaction.", exec),
-    Command::beside_redis("discard", 1, PLAIN, NO_KEYS, "2.0.0", "Discards a transaction.", discard),
-    Command::beside_redis("watch", -2, PLAIN, ALL_KEYS, "2.2.0", "Monitors changes to keys to determine the execution of a transaction.", watch),
-    Command::beside_redis("unwatch", 1, PLAIN, NO_KEYS, "2.2.0", "Forgets about watched keys of a transaction.", unwatch),
+    Command::new("multi", 1, PLAIN, NO_KEYS, "1.2.0", "Starts a transaction.", multi).beside_redis(),
+    Command::new("exec", 1, SLOW, NO_KEYS, "1.2.0", "Executes all commands in a transaction.", exec).beside_redis(),
+    Command::new("discard", 1, PLAIN, NO_KEYS, "2.0.0", "Discards a transaction.", discard).beside_redis(),
+    Command::new("watch", -2, PLAIN, ALL_KEYS, "2.2.0", "Monitors changes to keys to determine the execution of a transaction.", watch).beside_redis(),
+    Command::new("unwatch", 1, PLAIN, NO_KEYS, "2.2.0", "Forgets about watched keys of a transaction.", unwatch).beside_redis(),
 ];
 
 /// What is executed at once within MULTI.
@@ -77,7 +77,7 @@ fn check(command: &Command, arguments: &[&[u8]], view: &View) -> Result<(), Repl
 pub(in crate::resp) fn keys_of_all(commands: &[Vec<Bytes>]) -> Vec<Key> {
     let mut keys = Vec::new();
     for command in commands {
-        let arguments: Vec<&[u8]> = command.iter().map(|argument| &argument[..]).collect();
+        let arguments = lent(command);
         let Some(entry) = find(arguments[0]) else { continue };
         keys.extend(keys_of(entry.command, &arguments).map(kept));
     }
@@ -131,7 +131,7 @@ fn watch(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     }
     let keys = &call.arguments[1..];
     if call.view.storage().as_memory().is_none() {
-        return Ok(Outcome::Watch(keys.iter().map(|key| kept(key)).collect()));
+        return Ok(Outcome::Watch(kept_all(keys)));
     }
     call.session.queue.watch().add(call.view, keys);
     Ok(Outcome::Reply(Reply::OK))

@@ -139,7 +139,7 @@ impl Connection {
         let skipped = self.session.take_skip();
         let form = self.form(skipped);
         if let Some(Held::Relay(batch)) = &mut self.held {
-            batch.push(ForRedis { arguments: kept(arguments), form, instead: None });
+            batch.push(ForRedis { arguments: command::kept_all(arguments), form, instead: None });
         }
         true
     }
@@ -167,7 +167,8 @@ impl Connection {
             match subscription.route(name, self.session.protocol) {
                 subscription::Route::Elsewhere => {}
                 subscription::Route::Here => {
-                    self.held = Some(Held::Subscribe(kept(arguments), self.form(skipped)));
+                    self.held =
+                        Some(Held::Subscribe(command::kept_all(arguments), self.form(skipped)));
                     return;
                 }
                 subscription::Route::Refused(reply) => {
@@ -188,7 +189,7 @@ impl Connection {
                 if self.session.tracker.is_some() {
                     command::note_relayed(&mut self.session, arguments);
                 }
-                return self.hold_for_redis(kept(arguments), self.form(skipped), None);
+                return self.hold_for_redis(command::kept_all(arguments), self.form(skipped), None);
             }
             Route::Discard(reply) => {
                 let discard = vec![Bytes::from_static(b"DISCARD")];
@@ -226,9 +227,9 @@ impl Connection {
             Outcome::Read(work) => self.wait_for(work.map(move |reply| Done::Reply(reply, form))),
             Outcome::Write(work) => self.held = Some(Held::Write(work, form)),
             Outcome::Relay if is_subscribing(name) || is_monitor(name) => {
-                self.held = Some(Held::Subscribe(kept(arguments), form));
+                self.held = Some(Held::Subscribe(command::kept_all(arguments), form));
             }
-            Outcome::Relay => self.hold_for_redis(kept(arguments), form, None),
+            Outcome::Relay => self.hold_for_redis(command::kept_all(arguments), form, None),
             Outcome::Watch(keys) => self.held = Some(Held::Watch(keys, form)),
             Outcome::Transaction(commands, watched) => {
                 self.held = Some(Held::Transaction(commands, watched, form));
@@ -419,11 +420,6 @@ fn send(reply: &Reply, form: Form, turn: &mut Turn) {
     if !form.hidden {
         reply.encode(form.protocol, &mut turn.out);
     }
-}
-
-/// Arguments that outlive the input.
-fn kept(arguments: &[&[u8]]) -> Vec<Bytes> {
-    arguments.iter().map(|argument| Bytes::copy_from_slice(argument)).collect()
 }
 
 fn is_monitor(name: &[u8]) -> bool {

@@ -2,7 +2,7 @@
 
 use warp_sidecar::resp::Settings;
 
-use super::{Client, Redis, Words, compare};
+use super::{Redis, Words, compare};
 use crate::pod::{Pod, memory};
 
 /// What applications do with scripts. Each is run with the keys `a` and `b` and the arguments given.
@@ -170,10 +170,8 @@ async fn over_memory() {
     let pod = Pod::start(memory(), Settings::default());
     let server = Redis::start();
     for protocol in ["2", "3"] {
-        let mut warp = pod.client().await;
-        let mut redis = Client::connect(([127, 0, 0, 1], server.port).into()).await;
+        let (mut warp, mut redis) = pod.client_beside(&server, protocol).await;
         for client in [&mut warp, &mut redis] {
-            client.ask(&format!("HELLO {protocol}")).await;
             client.expect("FLUSHALL -> OK\nSCRIPT FLUSH -> OK").await;
         }
         for (source, arguments) in RECIPES {
