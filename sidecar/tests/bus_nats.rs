@@ -184,6 +184,7 @@ async fn a_lost_tail_is_found_by_a_proof() {
     let lost = pair.publish([2, 3, 4]).await;
     pair.listener.until_current().await;
     assert_eq!(pair.link.losing(), 0);
+    assert!(pair.listener.behind.contains(&lost[2]), "{:?}", pair.listener.behind);
     assert_eq!(pair.listener.replayed, lost);
     assert_eq!(pair.listener.sequences(PEER), [1, 2, 3, 4]);
 }

@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use servers::postgres::Postgres;
+use sqlx::{Connection, Executor, PgConnection};
 use support::doubles::{ScriptedBus, ScriptedStorage};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::broadcast;
 use warp_crds::manifest;
 use warp_sidecar::adapter::{
     Key, Mutation, PostgresAdapter, PostgresSettings, SetCondition, SetExpiry, Storage,
@@ -328,6 +331,58 @@ async fn a_changed_ttl_holds_for_what_is_cached_and_a_changed_mode_flushes() {
     assert!(pod.cached("local:k").is_some());
     pod.engine.exchange_classes(classes(&POLICIES.replace("StrongLocal", "EventualDistributed")));
     assert_eq!(pod.cached("local:k"), None);
+}
+
+/// A write that PostgreSQL does after its connection was lost, its invalidation was published and
+/// the old value was read again.
+#[tokio::test]
+async fn a_write_that_is_done_after_its_answer_was_lost_is_told_again() {
+    let server = Postgres::start();
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = server.url().replace(
+        &format!(":{}/", server.port),
+        &format!(":{}/", relay.local_addr().unwrap().port()),
+    );
+    let (cut, _) = broadcast::channel::<()>(1);
+    let (cuts, port) = (cut.clone(), server.port);
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = relay.accept().await {
+            let mut cut = cuts.subscribe();
+            tokio::spawn(async move {
+                let mut upstream = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut upstream) => {}
+                    // The server's end stays open: a backend that waits for a lock notices nothing.
+                    _ = cut.recv() => { drop(client); std::mem::forget(upstream) }
+                }
+            });
+        }
+    });
+    let settings = PostgresSettings {
+        statement_timeout: Duration::from_secs(2),
+        ..PostgresSettings::new(url, "late")
+    };
+    let pod = Pod::over(Arc::new(PostgresAdapter::connect_lazy(settings).unwrap())).await;
+    let key = Key::from("k");
+    pod.engine.write(&key, set("old")).await.unwrap();
+    let mut stranger = PgConnection::connect(&server.url()).await.unwrap();
+    let mut holding = stranger.begin().await.unwrap();
+    holding.execute("SELECT FROM late WHERE key = 'k' FOR UPDATE").await.unwrap();
+    let engine = Arc::clone(&pod.engine);
+    let writing = tokio::spawn(async move { engine.write(&Key::from("k"), set("new")).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    cut.send(()).unwrap();
+    let unknown = writing.await.unwrap();
+    assert!(matches!(unknown, Err(StorageError::Unknown { .. })), "{unknown:?}");
+    assert_eq!(pod.read("k").await, Ok(Some(Bytes::from("old"))));
+    assert_eq!(pod.cached("k"), Some(Bytes::from("old")), "it is the truth as yet");
+    holding.rollback().await.unwrap();
+    // When it was written, when its answer was lost, and when it is settled.
+    pod.until("it is told again", |_| pod.bus.published.lock().len() == 3).await;
+    pod.bus.prove().await;
+    pod.until("the bus is live again", |engine| engine.status().0.live).await;
+    pod.until("the copy is forgotten", |_| pod.cached("k").is_none()).await;
+    assert_eq!(pod.read("k").await, Ok(Some(Bytes::from("new"))));
 }
 
 /// Over a real PostgreSQL: only it has transactions.

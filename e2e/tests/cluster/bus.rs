@@ -7,6 +7,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::Api;
+use warp_crds::conditions;
 use warp_e2e::app::App;
 use warp_e2e::command::node_script;
 use warp_e2e::history::{Cut, History};
@@ -20,7 +21,7 @@ use warp_e2e::{Failure, Outcome, ensure};
 const BOUND: Duration = Duration::from_secs(3);
 /// What a busy machine adds between the sidecar's decision and the test's clock.
 const SLACK: Duration = Duration::from_millis(500);
-/// The managed NATS server of the shop.
+/// The managed NATS server of the shop, or the first of three.
 const NATS: &str = "shop-nats-0";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,6 +132,48 @@ async fn a_pod_cut_off_from_nats_is_never_stale_and_catches_up_by_replay() -> Ou
         ensure!(after > bypassed, "{} answered from memory while cut off", cut_off.pod);
         let after = Counters::of(&apps).await?;
         ensure!(after.replayed > before.replayed, "nothing was replayed: {before:?}, {after:?}");
+        ensure!(after.resets == before.resets, "caches were flushed: {before:?}, then {after:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a cluster: make e2e"]
+async fn each_of_three_nats_servers_can_be_killed() -> Outcome {
+    in_a_shop("bus-three", Store::Redis, async |shop| {
+        let apps = shop.inject().await?;
+        let pods: Api<Pod> = Api::namespaced(shop.client.clone(), &shop.namespace);
+        let before = Counters::of(&apps).await?;
+        let traffic = Traffic::start(&apps).await?;
+        all_live(&apps, Duration::from_secs(20)).await?;
+        warmed(&apps).await?;
+
+        let mut cuts = Vec::new();
+        for ordinal in 0..3 {
+            let name = format!("{}-{ordinal}", NATS.trim_end_matches("-0"));
+            let server = pods.get(&name).await?;
+            let from = traffic.now();
+            node_script("kill9.sh", &[&shop.namespace, &name, "nats"]).await?;
+            // With the two others, and before the killed one is back for certain.
+            all_live(&apps, Duration::from_secs(20)).await?;
+            let until = traffic.now();
+            println!("{name} killed; all sidecars live {:.1?} after", until.abs_diff(from));
+            let all = apps.iter().map(|app| app.pod.clone()).collect();
+            cuts.push(Cut { pods: all, from, until, bypassed: None });
+            restarted(&pods, &server, "nats").await?;
+            // Two of three have to be current before the next goes.
+            shop.cluster_shows("no server is missed", Duration::from_mins(2), |cluster| {
+                cluster.status.as_ref().is_some_and(|status| {
+                    !conditions::is_true(&status.conditions, conditions::DEGRADED)
+                })
+            })
+            .await?;
+        }
+
+        warmed(&apps).await?;
+        judge(&traffic.stop().await?, &cuts)?;
+        let after = Counters::of(&apps).await?;
         ensure!(after.resets == before.resets, "caches were flushed: {before:?}, then {after:?}");
         Ok(())
     })

@@ -4,7 +4,7 @@
 //! of the bus or of RESP; what a command means is said by [`Mutation`].
 
 use std::fmt;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -166,6 +166,12 @@ pub trait Storage: Send + Sync + fmt::Debug {
 
     /// Succeeds when the storage answers.
     async fn probe(&self) -> Result<()>;
+
+    /// How long after a call without an answer ([`StorageError::Unknown`]) a storage that answers
+    /// others may still do it, if it tells nobody of it by [`Storage::events`].
+    fn settles_within(&self) -> Duration {
+        Duration::ZERO
+    }
 
     /// The feed of [`StorageEvent`]s where the storage has one; the first caller gets it.
     fn events(&self) -> Option<mpsc::Receiver<StorageEvent>> {

@@ -93,6 +93,7 @@ impl Engine {
                 self.metrics.bus_gaps.inc();
                 self.coherence.behind(to);
             }
+            BusEvent::Behind { end } => self.coherence.behind(end),
             BusEvent::Proof { as_of, position, epoch } => {
                 if !self.coherence.has_joined() {
                     // What was read until now may have been written since, before the position

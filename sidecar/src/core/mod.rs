@@ -33,6 +33,7 @@ mod clock;
 pub mod coherence;
 mod copies;
 mod direct;
+mod doubt;
 mod events;
 pub mod flight;
 mod health;

@@ -135,7 +135,11 @@ impl Engine {
     }
 
     /// Announces and forgets what was written, or may have been.
-    pub(super) async fn settle_keys<T>(&self, result: &Result<T>, keys: impl Fn() -> Vec<Key>) {
+    pub(super) async fn settle_keys<T>(
+        self: &Arc<Self>,
+        result: &Result<T>,
+        keys: impl Fn() -> Vec<Key>,
+    ) {
         self.settle(result, || Scope::Keys(keys())).await;
         if may_have_changed(result) {
             self.forget(&Scope::Keys(keys()));
@@ -143,14 +147,19 @@ impl Engine {
     }
 
     /// Announces what was written, or may have been.
-    async fn settle<T>(&self, result: &Result<T>, scope: impl FnOnce() -> Scope) {
-        if may_have_changed(result) {
-            self.announce(scope()).await;
+    async fn settle<T>(self: &Arc<Self>, result: &Result<T>, scope: impl FnOnce() -> Scope) {
+        if !may_have_changed(result) {
+            return;
         }
+        let scope = scope();
+        if result.is_err() {
+            self.doubt(scope.clone());
+        }
+        self.announce(scope).await;
     }
 
     /// Tells the peers, and waits for the bus's acknowledgement if it is to be expected soon.
-    async fn announce(&self, scope: Scope) {
+    pub(super) async fn announce(&self, scope: Scope) {
         let scope = match scope {
             Scope::Everything => Scope::Everything,
             Scope::Keys(mut keys) => {

@@ -62,6 +62,8 @@ pub(super) enum Action<M> {
     Tell { position: u64, replayed: bool, message: M },
     /// `from..=to` were missed.
     Gap { from: u64, to: u64 },
+    /// The stream has positions up to `end`, which are on their way.
+    Behind { end: u64 },
     /// Everything up to `position` is told.
     Proof { as_of: Instant, position: u64, epoch: String },
     /// Positions up to `position` are given up.
@@ -193,6 +195,9 @@ impl<M> Cursor<M> {
         }
         // An older answer that isn't told yet is nearer to a proof than this one.
         let Answer { last, last_stamp, .. } = answer;
+        if last > position {
+            self.actions.push_back(Action::Behind { end: last });
+        }
         self.awaited.get_or_insert(Awaited { as_of: asked.as_of, last, last_stamp });
         if self.anchor.is_some() {
             // What was sent during the interruption won't come by itself.

@@ -97,6 +97,11 @@ pub enum BusEvent {
         /// The last missed position.
         to: u64,
     },
+    /// There are invalidations up to position `end`, which are on their way.
+    Behind {
+        /// The bus's last position.
+        end: u64,
+    },
     /// All that was acknowledged before `as_of` has been told. The first one says where the
     /// subscriber joined: what lies before it is never told, so whatever was read from the storage
     /// before it must be forgotten, and a read that began before it must not be cached.

@@ -25,6 +25,8 @@ pub(crate) struct Listener {
     /// Positions that came as replayed.
     pub(crate) replayed: Vec<u64>,
     pub(crate) gaps: Vec<(u64, u64)>,
+    /// The last positions that were said to be on their way.
+    pub(crate) behind: Vec<u64>,
     pub(crate) resets: Vec<String>,
     pub(crate) downs: Vec<String>,
 }
@@ -38,6 +40,7 @@ impl Listener {
             messages: Vec::new(),
             replayed: Vec::new(),
             gaps: Vec::new(),
+            behind: Vec::new(),
             resets: Vec::new(),
             downs: Vec::new(),
         }
@@ -60,6 +63,7 @@ impl Listener {
                 }
             }
             BusEvent::Gap { from, to } => self.gaps.push((from, to)),
+            BusEvent::Behind { end } => self.behind.push(end),
             BusEvent::Proof { as_of, position, epoch } => {
                 let told = *self.position.get_or_insert(position);
                 assert!(position <= told, "{position} is proven and {told} was told");

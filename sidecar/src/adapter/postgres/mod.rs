@@ -478,6 +478,11 @@ impl Storage for PostgresAdapter {
         self.ask("SELECT 1".to_owned(), Access::Read).await.map(drop)
     }
 
+    /// A server goes on with the statement of a connection that is lost.
+    fn settles_within(&self) -> Duration {
+        self.server.settings.statement_timeout + GRACE
+    }
+
     fn as_postgres(&self) -> Option<&PostgresAdapter> {
         Some(self)
     }

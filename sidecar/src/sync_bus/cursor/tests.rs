@@ -41,6 +41,7 @@ fn said(cursor: &mut Cursor<u64>) -> Vec<String> {
             Action::Tell { position, replayed: false, .. } => format!("{position}"),
             Action::Tell { position, replayed: true, .. } => format!("replayed {position}"),
             Action::Gap { from, to } => format!("gap {from}..={to}"),
+            Action::Behind { end } => format!("behind {end}"),
             Action::Proof { position, .. } => format!("proof {position}"),
             Action::Reset { position, .. } => format!("reset {position}"),
         })
@@ -78,7 +79,7 @@ fn a_lost_tail_is_found_by_an_answer_after_it_had_its_time() {
     let mut cursor = joined(5);
     ask(&mut cursor, answer(1, 7));
     assert!(cursor.awaits_tail() && !cursor.wants_fetch());
-    assert!(said(&mut cursor).is_empty(), "nothing is proven yet");
+    assert_eq!(said(&mut cursor), ["behind 7"], "nothing is proven yet");
     cursor.live(placed(6));
     cursor.overdue();
     assert_eq!(fetch(&mut cursor), Some((7, 7)));
@@ -93,7 +94,7 @@ fn a_tail_that_comes_in_time_is_no_gap() {
     ask(&mut cursor, answer(1, 6));
     cursor.live(placed(6));
     cursor.overdue();
-    assert_eq!(said(&mut cursor), ["6", "proof 6"]);
+    assert_eq!(said(&mut cursor), ["behind 6", "6", "proof 6"]);
     assert_eq!(fetch(&mut cursor), None);
 }
 
@@ -161,7 +162,10 @@ fn a_fetch_that_falls_silent_is_taken_up_after_the_next_answer() {
     assert_eq!(fetch(&mut cursor), Some((7, 7)));
     cursor.fetched(placed(7));
     cursor.fetch_ended(true);
-    assert_eq!(said(&mut cursor), ["gap 6..=7", "replayed 6", "replayed 7", "8", "proof 8"]);
+    assert_eq!(
+        said(&mut cursor),
+        ["gap 6..=7", "replayed 6", "behind 8", "replayed 7", "8", "proof 8"]
+    );
 }
 
 #[test]
@@ -173,7 +177,8 @@ fn a_position_that_the_stream_has_and_never_gives_resets() {
         cursor.fetch_ended(true);
         ask(&mut cursor, answer(1, 7));
     }
-    assert_eq!(said(&mut cursor), ["gap 6..=6", "reset 7", "proof 7"]);
+    let behind = ["behind 7"; PATIENCE as usize - 1];
+    assert_eq!(said(&mut cursor), [&["gap 6..=6"], &behind[..], &["reset 7", "proof 7"]].concat());
 }
 
 #[test]
@@ -223,7 +228,7 @@ fn what_was_missed_during_an_interruption_is_fetched_together_with_the_anchor() 
         cursor.fetched(placed(position));
     }
     cursor.fetch_ended(true);
-    assert_eq!(said(&mut cursor), ["gap 6..=7", "replayed 6", "replayed 7", "proof 7"]);
+    assert_eq!(said(&mut cursor), ["behind 7", "gap 6..=7", "replayed 6", "replayed 7", "proof 7"]);
 }
 
 #[test]
@@ -240,7 +245,7 @@ fn an_end_that_was_written_anew_resets_although_no_position_is_missing() {
     assert_eq!(fetch(&mut longer), Some((5, 5)));
     longer.fetched(Placed { stamp: "other".to_owned(), ..placed(5) });
     longer.fetch_ended(true);
-    assert_eq!(said(&mut longer), ["reset 5", "6", "proof 6"]);
+    assert_eq!(said(&mut longer), ["behind 6", "reset 5", "6", "proof 6"]);
 }
 
 /// One message as the model's server stored it. `id` is never used twice.
@@ -485,6 +490,7 @@ impl Model {
                     self.told.insert(message);
                 }
                 Action::Gap { from, to } => assert!(from <= to && from >= self.expected),
+                Action::Behind { end } => assert!(end >= self.expected),
                 Action::Reset { position, .. } => {
                     self.expected = position + 1;
                     // Everything cached is forgotten, so all that was stored so far is covered.

@@ -195,6 +195,7 @@ impl Feed {
                     BusEvent::Message { position, replayed, invalidation }
                 }
                 Action::Gap { from, to } => BusEvent::Gap { from, to },
+                Action::Behind { end } => BusEvent::Behind { end },
                 Action::Proof { as_of, position, epoch } => {
                     self.down = None;
                     self.proven = true;
