@@ -10,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
 };
 use kube::{CustomResourceExt, ResourceExt};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -85,8 +86,8 @@ pub fn parse(text: &str) -> Result<Manifests, ManifestError> {
         }
         let kind = value.get("kind").and_then(Value::as_str).unwrap_or_default().to_owned();
         match kind.as_str() {
-            "WarpCluster" => clusters.push(strict(value, document)?),
-            "WarpPolicy" => policies.push(strict(value, document)?),
+            "WarpCluster" => clusters.push(strict(&value, document)?),
+            "WarpPolicy" => policies.push(strict(&value, document)?),
             "Secret" => {
                 let secret: Secret = typed(value, document)?;
                 let name = secret.name_any();
@@ -137,24 +138,48 @@ fn violations(manifests: &Manifests) -> Vec<Violation> {
 
 /// Deserializes and refuses what the kind's schema doesn't have, as a strict API server does, so
 /// that no field is accepted and ignored.
-fn strict<T: CustomResourceExt + DeserializeOwned>(
-    value: Value,
+///
+/// Making the schema takes a hundred times as long as all else that a sidecar does when it starts,
+/// so it is asked only if the object, written again, lacks something that was given: an unknown
+/// field, or a known one with the value that it has anyway.
+fn strict<T: CustomResourceExt + DeserializeOwned + Serialize>(
+    value: &Value,
     document: usize,
 ) -> Result<T, ManifestError> {
-    let mut crd = T::crd();
-    let schema = crd.spec.versions.pop().and_then(|version| version.schema?.open_api_v3_schema);
-    // What every object has stands in no schema.
-    let unknown = schema.and_then(|schema| {
-        let own = value
-            .as_object()?
-            .iter()
-            .filter(|(key, _)| !["apiVersion", "kind", "metadata"].contains(&key.as_str()));
-        own.into_iter().find_map(|(key, value)| unknown_below(&schema, key, value, ""))
-    });
-    if let Some(path) = unknown {
+    let read = typed::<T>(value.clone(), document);
+    let again = read.as_ref().ok().and_then(|read| serde_json::to_value(read).ok());
+    if !again.is_some_and(|again| has_all(&again, value))
+        && let Some(path) = unknown_field::<T>(value)
+    {
         return Err(ManifestError::UnknownField { document, path });
     }
-    typed(value, document)
+    read
+}
+
+/// Whether `known` has every field of `given`.
+fn has_all(known: &Value, given: &Value) -> bool {
+    match (known, given) {
+        (Value::Object(known), Value::Object(given)) => given
+            .iter()
+            .all(|(key, given)| known.get(key).is_some_and(|known| has_all(known, given))),
+        (Value::Array(known), Value::Array(given)) => {
+            known.len() == given.len() && known.iter().zip(given).all(|(k, g)| has_all(k, g))
+        }
+        (_, Value::Object(_) | Value::Array(_)) => false,
+        _ => true,
+    }
+}
+
+/// The path of the first field that the schema of the kind doesn't have.
+fn unknown_field<T: CustomResourceExt>(value: &Value) -> Option<String> {
+    let mut crd = T::crd();
+    let schema = crd.spec.versions.pop()?.schema?.open_api_v3_schema?;
+    // What every object has stands in no schema.
+    let own = value
+        .as_object()?
+        .iter()
+        .filter(|(key, _)| !["apiVersion", "kind", "metadata"].contains(&key.as_str()));
+    own.into_iter().find_map(|(key, value)| unknown_below(&schema, key, value, ""))
 }
 
 fn typed<T: DeserializeOwned>(value: Value, document: usize) -> Result<T, ManifestError> {

@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use warp_crds::status::BusStatus;
 
 use crate::cache::Millis;
@@ -21,6 +22,7 @@ pub struct Coherence {
     /// The last proof's time plus 1; 0 before the first.
     proven: AtomicU64,
     seen: Mutex<Seen>,
+    joined: Notify,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,11 +45,23 @@ impl Coherence {
         self.seen.lock().epoch.is_some()
     }
 
+    /// Waits until it is so.
+    pub async fn joined(&self) {
+        loop {
+            let proven = self.joined.notified();
+            if self.has_joined() {
+                return;
+            }
+            proven.await;
+        }
+    }
+
     /// All invalidations acknowledged before `as_of` are applied.
     pub fn proven(&self, as_of: Millis, end: u64, epoch: String) {
         // Proofs come in order; an older one must not take back a newer one's time.
         self.proven.fetch_max(as_of + 1, Ordering::Release);
         *self.seen.lock() = Seen { epoch: Some(epoch), position: end, end, error: None };
+        self.joined.notify_waiters();
     }
 
     /// The invalidation at `position` is applied.

@@ -258,12 +258,7 @@ impl Engine {
     /// Waits until the bus is joined, at most for `patience`; whether it is so. An application that
     /// starts after that finds hits, and its writes are announced at once.
     pub async fn join(&self, patience: Duration) -> bool {
-        let joined = async {
-            while !self.coherence.has_joined() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(patience, joined).await.is_ok()
+        tokio::time::timeout(patience, self.coherence.joined()).await.is_ok()
     }
 
     /// Waits until every write that has begun is done and the bus has acknowledged every
