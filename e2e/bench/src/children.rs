@@ -1,6 +1,7 @@
 //! The programs that this one starts. They end with it: when they go out of scope, when a
 //! measurement fails, and when a signal ends this program.
 
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ impl Program {
         let out = std::fs::File::create(log).trying(|| format!("{}", log.display()))?;
         let error = out.try_clone().trying(|| format!("{}", log.display()))?;
         command.stdin(Stdio::null()).stdout(out).stderr(error);
+        hear_signals(command);
         // Under the lock, so that a signal finds it or comes before it.
         let mut running = RUNNING.lock();
         let child = command.spawn().trying(|| format!("{name} can't be started"))?;
@@ -93,6 +95,15 @@ impl Program {
         }
         Err(Failure::Other(format!("it didn't end within {} s", patience.as_secs())))
     }
+}
+
+/// Has the program get the signals that are kept from this one's threads, which it would inherit: else
+/// it would never hear that it is to end.
+#[allow(unsafe_code)]
+fn hear_signals(command: &mut Command) {
+    let unblock = || SigSet::all().thread_unblock().map_err(std::io::Error::from);
+    // SAFETY: between fork and exec, it makes one system call and touches no memory of others.
+    unsafe { command.pre_exec(unblock) };
 }
 
 impl Drop for Program {

@@ -195,7 +195,7 @@ kind: WarpCluster
 metadata: {{name: bench}}
 spec:
   bus: {{memory: {{}}}}
-  storage: {{memory: {{}}}}
+  storage: {{memory: {{whenFull: Evict}}}}
   sidecar: {{{sidecar}}}
   defaults: {{ttl: 1h}}
 ---
