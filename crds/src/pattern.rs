@@ -44,10 +44,43 @@ impl PartialOrd for Specificity {
     }
 }
 
-impl KeyPattern {
+/// A pattern made ready to match many keys: most are one key, or a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeyMatcher {
+    /// This key alone.
+    Exact(Box<[u8]>),
+    /// Every key that begins so.
+    Prefix(Box<[u8]>),
+    /// What [`glob_match`] says.
+    Glob(Box<[u8]>),
+}
+
+impl KeyMatcher {
     /// Whether the pattern matches the whole key.
+    #[inline]
     pub fn matches(&self, key: &[u8]) -> bool {
-        glob_match(self.0.as_bytes(), key)
+        match self {
+            Self::Exact(only) => **only == *key,
+            Self::Prefix(prefix) => key.starts_with(prefix),
+            Self::Glob(pattern) => glob_match(pattern, key),
+        }
+    }
+}
+
+impl KeyPattern {
+    /// The pattern, ready to match.
+    pub fn matcher(&self) -> KeyMatcher {
+        let mut literals = Vec::new();
+        let mut rest = self.0.as_bytes();
+        while let Some((token, tail)) = next_token(rest) {
+            match token {
+                Token::Literal(byte) => literals.push(byte),
+                Token::AnyRun if tail.is_empty() => return KeyMatcher::Prefix(literals.into()),
+                _ => return KeyMatcher::Glob(self.0.as_bytes().into()),
+            }
+            rest = tail;
+        }
+        KeyMatcher::Exact(literals.into())
     }
 
     /// See [`Specificity`].
@@ -180,7 +213,9 @@ mod tests {
     use super::*;
 
     fn matches(pattern: &str, key: &str) -> bool {
-        KeyPattern(pattern.to_owned()).matches(key.as_bytes())
+        let matched = KeyPattern(pattern.to_owned()).matcher().matches(key.as_bytes());
+        assert_eq!(matched, glob_match(pattern.as_bytes(), key.as_bytes()), "{pattern} on {key}");
+        matched
     }
 
     #[test]

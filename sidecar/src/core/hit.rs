@@ -3,17 +3,42 @@
 //! A turn of the event loop executes many commands. It looks once at what they all go by, the
 //! [`View`], and has the processor fetch what their keys need together.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use super::{Engine, Moment, Table};
 use crate::adapter::{Storage, StorageError, UnixMillis};
 use crate::cache::store::{Found, Hash, NoObject, Text};
+use crate::preset::Class;
 
 /// The storage and the classes of a moment.
-#[derive(Clone, Debug)]
+///
+/// It counts the hits of its user by itself until [`View::settle`]: an atomic addition for each
+/// would have the processor wait for all that it has begun to fetch.
+#[derive(Debug)]
 pub struct View {
     pub(super) storage: Arc<Arc<dyn Storage>>,
     pub(super) table: Arc<Table>,
+    run: Cell<Run>,
+}
+
+/// Hits that are not counted yet, one behind the other in the class of this place.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    class: usize,
+    hits: u64,
+}
+
+impl Clone for View {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.storage), Arc::clone(&self.table))
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        self.settle();
+    }
 }
 
 /// What became of asking memory for a string.
@@ -30,10 +55,30 @@ pub enum Lent<T> {
 }
 
 impl View {
+    fn new(storage: Arc<Arc<dyn Storage>>, table: Arc<Table>) -> Self {
+        Self { storage, table, run: Cell::default() }
+    }
+
+    /// Lets everyone know of the hits so far.
+    pub fn settle(&self) {
+        let Run { class, hits } = self.run.take();
+        if hits > 0 {
+            self.table.counters[class].hits.inc_by(hits);
+        }
+    }
+
+    #[inline]
+    fn count_hit(&self, class: usize) {
+        if self.run.get().class != class {
+            self.settle();
+        }
+        self.run.set(Run { class, hits: self.run.get().hits + 1 });
+    }
+
     /// The same classes over another storage.
     #[must_use]
     pub fn over(&self, storage: Arc<dyn Storage>) -> Self {
-        Self { storage: Arc::new(storage), table: Arc::clone(&self.table) }
+        Self::new(Arc::new(storage), Arc::clone(&self.table))
     }
 
     /// The storage.
@@ -55,7 +100,7 @@ impl View {
 impl Engine {
     /// What commands go by from now on.
     pub fn view(&self) -> View {
-        View { storage: self.storage.load_full(), table: self.table.load_full() }
+        View::new(self.storage.load_full(), self.table.load_full())
     }
 
     /// Brings a view up to date.
@@ -63,7 +108,7 @@ impl Engine {
     pub fn refresh(&self, view: &mut View) {
         let (storage, table) = (self.storage.load(), self.table.load());
         if !Arc::ptr_eq(&storage, &view.storage) || !Arc::ptr_eq(&table, &view.table) {
-            *view = View { storage: Arc::clone(&storage), table: Arc::clone(&table) };
+            *view = View::new(Arc::clone(&storage), Arc::clone(&table));
         }
     }
 
@@ -94,38 +139,45 @@ impl Engine {
         now: Moment,
         show: impl FnOnce(Text<'_>) -> T,
     ) -> Lent<T> {
+        let class = view.table.classes.index_of(key);
         if let Some(memory) = view.storage.as_memory() {
-            let (_, counters) = view.table.of(key);
             return match memory.with_at(now.unix, |keyspace| keyspace.lend(hash, key, show)) {
                 Ok(Some(shown)) => {
-                    counters.hits.inc();
+                    view.count_hit(class);
                     Lent::Hit(shown)
                 }
                 Ok(None) => {
-                    counters.absent.inc();
+                    view.table.counters[class].absent.inc();
                     Lent::Absent
                 }
                 Err(refusal) => {
-                    counters.failed.inc();
+                    view.table.counters[class].failed.inc();
                     Lent::Refused(refusal.into())
                 }
             };
         }
-        let shown = self.hit(&view.table, (hash, key), now, |found| found.payload.text().map(show));
-        shown.flatten().map_or(Lent::Ask, Lent::Hit)
+        let class_of_key = &view.table.classes.all()[class];
+        let text = |found: Found<'_, NoObject>| found.payload.text().map(show);
+        match self.fresh(class_of_key, (hash, key), now, text).flatten() {
+            Some(shown) => {
+                view.count_hit(class);
+                Lent::Hit(shown)
+            }
+            None => Lent::Ask,
+        }
     }
 
-    /// Shows the copy of `key` if it may be answered, and counts the hit: *the class's bus has proven
-    /// that nothing is missed, the copy is younger than the class's TTL, and it hasn't expired*.
+    /// Shows the copy of `key`, which is of `class`, if it may be answered: *the class's bus has
+    /// proven that nothing is missed, the copy is younger than the class's TTL, and it hasn't
+    /// expired*.
     #[inline]
-    pub(super) fn hit<T>(
+    pub(super) fn fresh<T>(
         &self,
-        table: &Table,
+        class: &Class,
         (hash, key): (Hash, &[u8]),
         now: Moment,
         show: impl FnOnce(Found<'_, NoObject>) -> T,
     ) -> Option<T> {
-        let (class, counters) = table.of(key);
         if class.is_distributed() && !self.coherence.is_live(now.age) {
             return None;
         }
@@ -135,7 +187,7 @@ impl Engine {
                 && !found.meta.is_expired(now.unix);
             fresh.then(|| show(found))
         });
-        shown.flatten().inspect(|_| counters.hits.inc())
+        shown.flatten()
     }
 
     /// Puts a string under `key`, whatever is there, where the storage is memory.

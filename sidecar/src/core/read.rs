@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{Engine, Moment, Table};
 use crate::adapter::{Key, Page, Result, Value};
 use crate::cache::Entry;
+use crate::cache::store::{Found, NoObject};
 use crate::metrics::ClassCounters;
 
 impl Engine {
@@ -57,7 +58,9 @@ impl Engine {
     }
 
     fn copy(&self, table: &Table, key: &[u8], now: Moment) -> Option<Value> {
-        self.hit(table, (self.hash(key), key), now, |found| Entry::copy_of(found).value)
+        let (class, counters) = table.of(key);
+        let copy = |found: Found<'_, NoObject>| Entry::copy_of(found).value;
+        self.fresh(class, (self.hash(key), key), now, copy).inspect(|_| counters.hits.inc())
     }
 
     async fn load_one(self: &Arc<Self>, table: &Table, key: &Key) -> Result<Option<Value>> {

@@ -4,7 +4,7 @@
 //! asks which class its key is in.
 
 use warp_crds::manifest::Manifests;
-use warp_crds::pattern::KeyPattern;
+use warp_crds::pattern::KeyMatcher;
 use warp_crds::policy::{Mode, Rules};
 
 /// The name of the class of keys that no policy matches.
@@ -37,7 +37,7 @@ pub struct Classes {
     /// The default class is the last.
     classes: Vec<Class>,
     /// The most specific first, so that the first match decides.
-    patterns: Vec<(KeyPattern, usize)>,
+    patterns: Vec<(KeyMatcher, usize)>,
 }
 
 impl Classes {
@@ -57,10 +57,13 @@ impl Classes {
         }
         classes.push(Class { name: DEFAULT_CLASS.to_owned(), rules: base });
         patterns.sort_by_cached_key(|(pattern, _)| std::cmp::Reverse(pattern.specificity()));
+        let patterns =
+            patterns.into_iter().map(|(pattern, class)| (pattern.matcher(), class)).collect();
         Self { classes, patterns }
     }
 
     /// The place in [`Classes::all`] of the class that `key` belongs to.
+    #[inline]
     pub fn index_of(&self, key: &[u8]) -> usize {
         let matching = self.patterns.iter().find(|(pattern, _)| pattern.matches(key));
         matching.map_or(self.classes.len() - 1, |(_, class)| *class)
@@ -76,8 +79,9 @@ impl Classes {
         &self.classes
     }
 
-    /// Whether `key`'s other copies might not have been invalidated while `before` held, so that
-    /// what is cached under it can't be kept: some class or pattern changed its mode.
+    /// Whether copies that were made while `before` held can't be kept: peers didn't invalidate some
+    /// of them, which were in a class of the mode StrongLocal, and some class or pattern has another
+    /// mode now.
     pub fn modes_differ(&self, before: &Self) -> bool {
         let modes = |classes: &Self| {
             let default = classes.classes.last().map(|class| class.rules.mode);
@@ -88,7 +92,8 @@ impl Classes {
                 .collect();
             (default, each)
         };
-        modes(self) != modes(before)
+        let some_were_local = before.classes.iter().any(|class| !class.is_distributed());
+        some_were_local && modes(self) != modes(before)
     }
 }
 
@@ -134,6 +139,8 @@ mod tests {
     fn a_changed_mode_is_told_from_a_changed_ttl() {
         let before = compile(&[("users", "user:*", "ttl: 2s")]);
         assert!(!compile(&[("users", "user:*", "ttl: 3s")]).modes_differ(&before));
-        assert!(compile(&[("users", "user:*", "mode: StrongLocal")]).modes_differ(&before));
+        let local = compile(&[("users", "user:*", "mode: StrongLocal")]);
+        assert!(before.modes_differ(&local));
+        assert!(!local.modes_differ(&before), "peers have invalidated all copies until now");
     }
 }

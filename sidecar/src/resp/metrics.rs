@@ -55,11 +55,39 @@ impl Metrics {
         })
     }
 
-    /// Counts a command, which `entry` is the table's entry of.
-    pub(super) fn count(&self, entry: Option<&Entry>) {
-        match entry {
-            Some(entry) => self.commands[entry.index].inc(),
-            None => self.other_commands.inc(),
+    /// Counts what was tallied, and clears it.
+    pub(super) fn count(&self, tally: &mut Tally) {
+        for place in tally.met.drain(..) {
+            let count = std::mem::take(&mut tally.counts[place]);
+            self.commands.get(place).unwrap_or(&self.other_commands).inc_by(count);
         }
+    }
+}
+
+/// Commands that aren't counted for everyone yet: an atomic addition for each would have the
+/// processor wait for all that it has begun to fetch.
+#[derive(Debug)]
+pub(super) struct Tally {
+    /// By place in the table of commands; the last is of those that it doesn't have.
+    counts: Box<[u64]>,
+    /// Places whose count isn't 0.
+    met: Vec<usize>,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self { counts: vec![0; COMMANDS.len() + 1].into(), met: Vec::new() }
+    }
+}
+
+impl Tally {
+    /// Tallies a command, which `entry` is the table's entry of.
+    #[inline]
+    pub(super) fn count(&mut self, entry: Option<&Entry>) {
+        let place = entry.map_or(COMMANDS.len(), |entry| entry.index);
+        if self.counts[place] == 0 {
+            self.met.push(place);
+        }
+        self.counts[place] += 1;
     }
 }

@@ -182,11 +182,15 @@ fn whole(
 
 /// A number of at most nine digits and the place behind its line break.
 fn short_number(input: &[u8], start: usize) -> Option<(usize, usize)> {
-    let mut number = 0;
-    for (at, byte) in input[start..].iter().enumerate().take(10) {
-        match byte {
-            b'0'..=b'9' if at == 0 || number > 0 => number = number * 10 + usize::from(byte - b'0'),
-            b'\r' if at > 0 => return Some((number, start + at + 2)),
+    let digit = |byte: u8| usize::from(byte.wrapping_sub(b'0'));
+    let mut number = digit(*input.get(start)?);
+    if number > 9 {
+        return None;
+    }
+    for (at, byte) in input[start + 1..].iter().enumerate().take(9) {
+        match digit(*byte) {
+            next @ 0..=9 if number > 0 => number = number * 10 + next,
+            _ if *byte == b'\r' => return Some((number, start + at + 3)),
             _ => return None,
         }
     }

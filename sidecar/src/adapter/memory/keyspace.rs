@@ -125,8 +125,8 @@ impl Keyspace {
         key: &[u8],
         show: impl FnOnce(Text<'_>) -> T,
     ) -> Result<Option<T>, Refusal> {
-        match self.store.get(hash, key, self.now) {
-            Some(found) => found.payload.text().map(show).map(Some).ok_or(Refusal::WrongType),
+        match self.store.read(hash, key, self.now) {
+            Some(payload) => payload.text().map(show).map(Some).ok_or(Refusal::WrongType),
             None => Ok(None),
         }
     }

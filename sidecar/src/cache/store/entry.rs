@@ -42,6 +42,7 @@ const OBJECT: u8 = 1 << 6;
 /// What eviction notes of an entry: how often it was used, in which queue it is, and the generation
 /// of its ticket there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
 pub(super) struct Marks(u8);
 
 impl Marks {
@@ -247,6 +248,17 @@ impl<O> Slot<O> {
         (!self.is_empty()).then(|| Shape::read(unsafe { &*self.start().cast() }))
     }
 
+    /// Whether it holds the entry of `key`.
+    #[inline]
+    pub(super) fn is_of(&self, key: &[u8]) -> bool {
+        self.shape().is_some_and(|shape| {
+            // SAFETY: the key was written from there on, and the borrow of the slot keeps it.
+            let there =
+                || unsafe { slice::from_raw_parts(self.start().add(shape.key_at()), shape.key) };
+            shape.key == key.len() && there() == key
+        })
+    }
+
     #[inline]
     pub(super) fn entry(&self) -> Option<Entry<'_, O>> {
         let shape = self.shape()?;
@@ -262,10 +274,28 @@ impl<O> Slot<O> {
         Some((shape, unsafe { slice::from_raw_parts_mut(self.start(), shape.size()) }))
     }
 
+    /// The byte of the marks.
+    #[inline]
+    fn marks_mut(&mut self) -> Option<&mut Marks> {
+        // SAFETY: a slot that isn't empty owns an allocation of at least `PRELUDE` initialized bytes,
+        // and the borrow of the slot is exclusive. Marks are a byte (`repr(transparent)`).
+        (!self.is_empty()).then(|| unsafe { &mut *self.start().add(1).cast() })
+    }
+
     #[inline]
     pub(super) fn set_marks(&mut self, marks: Marks) {
-        if let Some((_, bytes)) = self.entry_mut() {
-            bytes[1] = marks.0;
+        if let Some(there) = self.marks_mut() {
+            *there = marks;
+        }
+    }
+
+    /// Notes that the entry was used.
+    #[inline]
+    pub(super) fn count_use(&mut self) {
+        if let Some(marks) = self.marks_mut()
+            && *marks != marks.used()
+        {
+            *marks = marks.used();
         }
     }
 
@@ -384,13 +414,16 @@ impl<'a, O> Entry<'a, O> {
         }
     }
 
+    /// When it ends.
+    #[inline]
+    pub(super) fn expires_at(&self) -> Option<UnixMillis> {
+        self.shape.has(EXPIRES).then(|| word(self.bytes, self.shape.fields()))
+    }
+
     #[inline]
     pub(super) fn meta(&self) -> Meta {
-        let mut at = self.shape.fields();
-        let expires_at = self.shape.has(EXPIRES).then(|| {
-            at += 8;
-            word(self.bytes, at - 8)
-        });
+        let expires_at = self.expires_at();
+        let mut at = self.shape.fields() + if expires_at.is_some() { 8 } else { 0 };
         let mut version = 0;
         if self.shape.has(VERSION) {
             version = word(self.bytes, at);
@@ -405,6 +438,7 @@ impl<'a, O> Entry<'a, O> {
         Meta { expires_at, origin }
     }
 
+    #[inline]
     pub(super) fn found(&self) -> Found<'a, O> {
         Found { payload: self.payload(), meta: self.meta() }
     }

@@ -160,9 +160,19 @@ impl<O: Weigh> Store<O> {
     pub fn get(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Found<'_, O>> {
         let spot = self.live(hash, key, now)?;
         if self.eviction.is_some() {
-            self.count_use(spot);
+            self.table.slot_mut(spot).count_use();
         }
         self.table.entry(spot).map(|entry| entry.found())
+    }
+
+    /// What is under `key`, which counts as used.
+    #[inline]
+    pub fn read(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<View<'_, O>> {
+        let spot = self.live(hash, key, now)?;
+        if self.eviction.is_some() {
+            self.table.slot_mut(spot).count_use();
+        }
+        self.table.entry(spot).map(|entry| entry.payload())
     }
 
     /// The entry of `key`, which doesn't count as used.
@@ -261,7 +271,7 @@ impl<O: Weigh> Store<O> {
         change: impl FnOnce(&mut O) -> R,
     ) -> Result<Option<R>, NotAnObject> {
         let Some(spot) = self.live(hash, key, now) else { return Ok(None) };
-        self.count_use(spot);
+        self.table.slot_mut(spot).count_use();
         let before = self.table.entry(spot).map_or(0, |entry| size(&entry));
         let object = self.table.slot_mut(spot).object_mut().ok_or(NotAnObject)?;
         let result = change(object);
@@ -554,20 +564,17 @@ impl<O: Weigh> Store<O> {
     #[inline]
     fn live(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Spot> {
         let spot = self.table.find(hash.place(), key)?;
-        if self.table.entry(spot)?.meta().is_expired(now) {
-            self.remove_at(hash.place(), spot);
-            self.expired += 1;
+        if self.table.entry(spot)?.expires_at().is_some_and(|at| at <= now) {
+            self.end(hash.place(), spot);
             return None;
         }
         Some(spot)
     }
 
-    #[inline]
-    fn count_use(&mut self, spot: Spot) {
-        let Some(marks) = self.table.entry(spot).map(|entry| entry.marks()) else { return };
-        if marks != marks.used() {
-            self.table.slot_mut(spot).set_marks(marks.used());
-        }
+    #[cold]
+    fn end(&mut self, place: u32, spot: Spot) {
+        self.remove_at(place, spot);
+        self.expired += 1;
     }
 
     fn remove_at(&mut self, place: u32, spot: Spot) -> Option<Slot<O>> {

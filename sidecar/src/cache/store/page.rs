@@ -147,8 +147,7 @@ impl<O> Page<O> {
     pub(super) fn find(&self, place: u32, key: &[u8]) -> Option<Seat> {
         for bucket in self.chain(home(place)) {
             for slot in self.buckets[bucket].candidates(tag(place)) {
-                let entry = self.buckets[bucket].slots[slot].entry();
-                if entry.is_some_and(|entry| entry.key() == key) {
+                if self.buckets[bucket].slots[slot].is_of(key) {
                     return Some(Seat { bucket: bucket as u8, slot: slot as u8 });
                 }
             }

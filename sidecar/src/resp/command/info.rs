@@ -83,6 +83,8 @@ pub(super) fn text(sections: &[Section], call: &Call<'_>) -> String {
 }
 
 fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
+    // The commands before this one count, too.
+    call.view.settle();
     let figures = call.engine.figures();
     let clients = &call.host.clients;
     let same = str::to_owned;

@@ -224,7 +224,12 @@ impl fmt::Debug for Outcome {
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
         Some(entry) if entry.command.reach != Reach::AnyStorage && call.is_redis() => call.relay(),
-        Some(entry) => run(entry.command, call).unwrap_or_else(Outcome::Reply),
+        Some(entry) => match run(entry.command, call) {
+            // By itself: the others are moved, and most are this one.
+            Ok(Outcome::Written) => Outcome::Written,
+            Ok(outcome) => outcome,
+            Err(reply) => Outcome::Reply(reply),
+        },
         None if call.is_redis() && !is_for_replicas(call.arguments[0]) => call.relay(),
         None => Outcome::Reply(unknown_command(call.arguments)),
     }
@@ -483,11 +488,17 @@ impl Call<'_> {
 
     /// Puts a string under the first argument, whatever is there, where memory is the storage.
     #[inline]
-    fn put_string(&self, text: &[u8], expires_at: Option<UnixMillis>) -> Option<Outcome> {
+    fn put_string(&mut self, text: &[u8], expires_at: Option<UnixMillis>) -> Option<Outcome> {
         let key = self.arguments[1];
         let hash = self.hash.unwrap_or_else(|| self.engine.hash(key));
         let put = self.engine.put_now(self.view, (hash, key), self.now, text, expires_at)?;
-        Some(Outcome::Reply(put.map_or_else(|error| failure(&error), |()| Reply::OK)))
+        Some(match put {
+            Ok(()) => {
+                self.out.extend_from_slice(b"+OK\r\n");
+                Outcome::Written
+            }
+            Err(error) => Outcome::Reply(failure(&error)),
+        })
     }
 
     /// Answers from the value of `key`.

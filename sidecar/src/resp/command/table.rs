@@ -50,21 +50,85 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
     commands.enumerate().map(|(index, (group, command))| Entry { index, command, group }).collect()
 });
 
-static BY_NAME: LazyLock<HashMap<&'static [u8], Entry, foldhash::fast::RandomState>> =
-    LazyLock::new(|| {
-        COMMANDS.iter().map(|entry| (entry.command.name.as_bytes(), *entry)).collect()
-    });
+/// The commands by their names. Most names are of at most eight letters, which are compared as one
+/// number; the others have a table of their own.
+struct Index {
+    /// Open addressing, a quarter full.
+    short: Box<[Option<(u64, &'static Entry)>]>,
+    long: HashMap<&'static [u8], &'static Entry, foldhash::fast::RandomState>,
+}
+
+/// Bits of a place in [`Index::short`].
+const SHORT_BITS: u32 = 10;
+
+static INDEX: LazyLock<Index> = LazyLock::new(|| {
+    let mut index = Index { short: vec![None; 1 << SHORT_BITS].into(), long: HashMap::default() };
+    for entry in COMMANDS.iter() {
+        let name = entry.command.name.as_bytes();
+        match word(name).filter(|_| name.iter().all(u8::is_ascii_lowercase)) {
+            Some(word) => {
+                let free = index.places(word).find(|place| index.short[*place].is_none());
+                if let Some(place) = free {
+                    index.short[place] = Some((word, entry));
+                }
+            }
+            None => drop(index.long.insert(name, entry)),
+        }
+    }
+    index
+});
+
+impl Index {
+    /// Where a word may be, the likeliest place first.
+    #[inline]
+    fn places(&self, word: u64) -> impl Iterator<Item = usize> + use<> {
+        let mask = self.short.len() - 1;
+        let first = word.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SHORT_BITS);
+        (0..=mask).map(move |step| (first as usize + step) & mask)
+    }
+}
+
+/// A name of one to eight bytes as a number, its letters made small: what isn't a letter may become
+/// another byte that isn't one. Zeros fill it up, which no name has.
+#[inline]
+fn word(name: &[u8]) -> Option<u64> {
+    const SMALL: u64 = u64::from_ne_bytes([b' '; 8]);
+    let part = |at: usize| {
+        let bytes = name.get(at..at + 4)?;
+        Some(u64::from(u32::from_le_bytes(bytes.try_into().ok()?)))
+    };
+    let length = name.len();
+    let word = match length {
+        1..=3 => {
+            let byte = |at: usize| u64::from(name[at]) << (8 * at);
+            byte(0) | byte(length / 2) | byte(length - 1)
+        }
+        4..=8 => part(0)? | part(length - 4)? << (8 * (length - 4)),
+        _ => return None,
+    };
+    Some((word | SMALL) & (u64::MAX >> (u64::BITS as usize - 8 * length)))
+}
 
 /// The longest name is far shorter.
 const LONGEST_NAME: usize = 32;
 
 /// The command of that name, in letters of any case.
+#[inline]
 pub fn find(name: &[u8]) -> Option<&'static Entry> {
+    let index = &*INDEX;
+    let found = word(name).and_then(|word| {
+        let mut taken = index.places(word).map_while(|place| index.short[place]);
+        taken.find(|(there, _)| *there == word)
+    });
+    found.map(|(_, entry)| entry).or_else(|| find_long(name))
+}
+
+fn find_long(name: &[u8]) -> Option<&'static Entry> {
     let mut lower = [0; LONGEST_NAME];
     let lower = lower.get_mut(..name.len())?;
     lower.copy_from_slice(name);
     lower.make_ascii_lowercase();
-    BY_NAME.get(&*lower)
+    INDEX.long.get(&*lower).copied()
 }
 
 #[cfg(test)]
@@ -75,6 +139,8 @@ mod tests {
     fn names_are_found_in_any_case() {
         assert_eq!(find(b"GeT").unwrap().command.name, "get");
         assert!(find(b"nothing").is_none());
+        assert!(find(b"").is_none() && find(b"G").is_none() && find(b"GET ").is_none());
+        assert!(find(b"get\0").is_none() && find(b"\0get").is_none());
         assert!(find(&[b'a'; 100]).is_none());
     }
 

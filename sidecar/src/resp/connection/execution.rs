@@ -29,21 +29,34 @@ impl Connection {
         let mut executed = 0;
         let mut batch = std::mem::take(&mut turn.batch);
         let mut prepared = std::mem::take(&mut turn.prepared);
-        'input: while at < input.len() && !self.is_stuck(turn) {
+        while at < input.len() && !self.is_stuck(turn) {
             let result = self.parser.read(input, at, &mut batch);
-            self.prepare(&batch, input, turn, &mut prepared);
-            for (command, found) in prepared.iter().enumerate() {
-                let arguments: Arguments<'_> = batch.arguments(command, input).collect();
-                if !self.extend_batch(*found, &arguments) {
-                    self.start_held();
-                    if self.is_blocked(turn.waiting()) {
-                        self.parser.rewind();
-                        break 'input;
+            let on_keys = self.prepare(&batch, input, turn, &mut prepared);
+            // Commands on keys wait for nothing, so they take the keys once for all.
+            let storage = on_keys.then(|| Arc::clone(turn.view.storage()));
+            let now = turn.now.unix;
+            let mut execute_all = || {
+                for (command, found) in prepared.iter().enumerate() {
+                    let arguments: Arguments<'_> = batch.arguments(command, input).collect();
+                    if !self.extend_batch(*found, &arguments, turn) {
+                        self.start_held();
+                        if self.is_blocked(turn.waiting()) {
+                            return false;
+                        }
+                        self.execute_one(*found, &arguments, turn);
                     }
-                    self.execute_one(*found, &arguments, turn);
+                    executed += 1;
+                    at = batch.end_of(command);
                 }
-                executed += 1;
-                at = batch.end_of(command);
+                true
+            };
+            let goes_on = match storage.as_ref().and_then(|storage| storage.as_memory()) {
+                Some(memory) => memory.exclusively(now, execute_all),
+                None => execute_all(),
+            };
+            if !goes_on {
+                self.parser.rewind();
+                break;
             }
             if let Err(error) = result {
                 self.parser.rewind();
@@ -71,8 +84,14 @@ impl Connection {
     }
 
     /// Finds the commands of a batch, and has the processor fetch what their keys need together,
-    /// so that it waits for memory once and not for each.
-    fn prepare(&self, batch: &Batch, input: &[u8], turn: &Turn, prepared: &mut Vec<Prepared>) {
+    /// so that it waits for memory once and not for each. Whether they are several, all on keys.
+    fn prepare(
+        &self,
+        batch: &Batch,
+        input: &[u8],
+        turn: &Turn,
+        prepared: &mut Vec<Prepared>,
+    ) -> bool {
         let engine = &self.common.engine;
         prepared.clear();
         let mut hashes: SmallVec<[Hash; MOST]> = SmallVec::new();
@@ -87,6 +106,7 @@ impl Connection {
         if hashes.len() > 1 {
             engine.prefetch(&turn.view, &hashes, turn.now);
         }
+        hashes.len() > 1 && hashes.len() == batch.len()
     }
 
     /// Whether no command can be taken, not even one that goes to Redis with those before it.
@@ -95,11 +115,10 @@ impl Connection {
     }
 
     /// Starts the command that waits for the line to be empty, if it is.
+    #[inline]
     fn start_held(&mut self) {
-        if self.line.is_empty()
-            && let Some(held) = self.held.take()
-        {
-            self.start(held);
+        if self.held.is_some() && self.line.is_empty() {
+            self.start();
         }
     }
 
@@ -110,7 +129,7 @@ impl Connection {
     }
 
     /// Adds the next command to those that wait to go to Redis, if it is sure to go there too.
-    fn extend_batch(&mut self, prepared: Prepared, arguments: &[&[u8]]) -> bool {
+    fn extend_batch(&mut self, prepared: Prepared, arguments: &[&[u8]], turn: &mut Turn) -> bool {
         let Some(Held::Relay(batch)) = &self.held else {
             return false;
         };
@@ -132,7 +151,7 @@ impl Connection {
         if !goes_there || relay::may_wait(name) || is_subscribing(name) || is_monitor(name) {
             return false;
         }
-        self.common.metrics.count(prepared.entry);
+        turn.tally.count(prepared.entry);
         if self.session.tracker.is_some() {
             command::note_relayed(&mut self.session, arguments);
         }
@@ -157,9 +176,9 @@ impl Connection {
     fn execute_one(&mut self, prepared: Prepared, arguments: &[&[u8]], turn: &mut Turn) {
         let name = arguments[0];
         let Prepared { entry, hash } = prepared;
-        self.common.metrics.count(entry);
+        turn.tally.count(entry);
         let skipped = self.session.take_skip();
-        if command::is_http(name) {
+        if entry.is_none() && command::is_http(name) {
             self.closing = true;
             return;
         }
@@ -278,8 +297,10 @@ impl Connection {
         self.common.runtime.spawn(async move { promise.keep(work.await) });
     }
 
-    /// Puts a command into the empty line.
-    fn start(&mut self, held: Held) {
+    /// Puts the held command into the empty line.
+    #[inline(never)]
+    fn start(&mut self) {
+        let Some(held) = self.held.take() else { return };
         let engine = Arc::clone(&self.common.engine);
         match held {
             Held::Write(work, form) => {

@@ -22,7 +22,7 @@ use super::clients::Admission;
 use super::command::{Entry, Work};
 use super::event_loop::Address;
 use super::host::Host;
-use super::metrics::Metrics;
+use super::metrics::{Metrics, Tally};
 use super::relay::{Link, Relayed};
 use super::reply::{Protocol, Reply};
 use super::request::{Batch, RequestParser};
@@ -84,6 +84,7 @@ pub(super) struct Turn {
     pub(super) out: Vec<u8>,
     batch: Batch,
     prepared: Vec<Prepared>,
+    tally: Tally,
     /// Where the replies of the connection whose turn it is begin.
     start: usize,
     /// How much of its earlier replies waits to be sent.
@@ -108,9 +109,16 @@ impl Turn {
             out: Vec::new(),
             batch: Batch::default(),
             prepared: Vec::new(),
+            tally: Tally::default(),
             start: 0,
             unsent: 0,
         }
+    }
+
+    /// Lets everyone know what the commands so far were, and what became of them.
+    pub(super) fn settle(&mut self, metrics: &Metrics) {
+        self.view.settle();
+        metrics.count(&mut self.tally);
     }
 
     /// A connection's turn begins, of whose replies `unsent` bytes wait to be sent. Where its

@@ -199,6 +199,7 @@ impl EventLoop {
         for some in readable.chunks(MOST) {
             self.receive(some);
         }
+        self.turn.settle(&self.common.metrics);
         self.send();
         let mut touched = mem::take(&mut self.touched);
         for token in touched.drain(..) {
