@@ -34,7 +34,7 @@ build: ## compile all programs
 check: format lint unit ## formatting, lints and unit tests
 
 .PHONY: test
-test: check integration crds-check chart-check shell-check deny e2e ## all checks and tests, those on the cluster included
+test: check integration crds-check chart-check shell-check deny bench-instructions e2e ## all checks and tests, those on the cluster included
 	$(call step,all is well)
 
 ##@ One by one
@@ -85,10 +85,11 @@ shell-check: ## shellcheck of all shell scripts
 		xargs shellcheck --external-sources --source-path=SCRIPTDIR
 
 .PHONY: deny
-deny: ## licences, bans and sources of the dependencies, by cargo-deny if it is installed
+deny: ## licences, bans and sources of the dependencies
 	$(call step,dependencies)
-	@if cargo deny --version >/dev/null 2>&1; then cargo deny --offline --workspace check bans licenses sources; \
-	else echo 'LEFT OUT: cargo-deny is not installed (cargo install --locked cargo-deny)'; fi
+	@cargo deny --version >/dev/null 2>&1 || \
+		{ echo 'cargo-deny is missing: cargo install --locked cargo-deny'; exit 1; }
+	@cargo deny --workspace check bans licenses sources
 
 ##@ Speed
 
