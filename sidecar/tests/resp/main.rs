@@ -8,6 +8,7 @@ mod commands;
 mod connections;
 mod differential;
 mod evaluation;
+mod expiry;
 mod libraries;
 mod passthrough;
 mod pod;

@@ -43,6 +43,16 @@ impl Exclusive {
         work(&mut keyspace)
     }
 
+    /// The same, unless somebody else has them.
+    pub(super) fn lend_if_free<T>(
+        &self,
+        now: impl FnOnce() -> UnixMillis,
+        work: impl FnOnce(&mut Keyspace) -> T,
+    ) -> Option<T> {
+        let _mine = self.lock.try_lock()?;
+        Some(self.lend(now, work))
+    }
+
     /// Nobody else is lent the keys while `work` goes on, which began at `now`.
     pub(super) fn hold<T>(&self, now: UnixMillis, work: impl FnOnce() -> T) -> T {
         /// Gives back what was, even if `work` panics.

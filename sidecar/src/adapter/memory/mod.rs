@@ -37,6 +37,11 @@ impl MemoryAdapter {
         self.keyspace.lend(self.clock, work)
     }
 
+    /// The same, unless somebody else is at the keys.
+    pub fn with_if_free<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> Option<T> {
+        self.keyspace.lend_if_free(self.clock, work)
+    }
+
     /// The same at a time that the caller knows.
     #[inline]
     pub fn with_at<T>(&self, now: UnixMillis, work: impl FnOnce(&mut Keyspace) -> T) -> T {

@@ -139,6 +139,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
                 ("total_connections_received", clients.admitted().to_string()),
                 ("total_commands_processed", clients.commands().to_string()),
                 ("rejected_connections", clients.refused().to_string()),
+                ("expired_keys", figures.expired.to_string()),
                 ("evicted_keys", evicted.to_string()),
                 ("keyspace_hits", figures.hits.to_string()),
                 ("keyspace_misses", figures.misses.to_string()),
@@ -162,7 +163,10 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
         // DBSIZE asks the storage; INFO is what clients send first and mustn't depend on it.
         Section::Keyspace if figures.entries == 0 => Vec::new(),
         Section::Keyspace => {
-            vec![("db0", format!("keys={},expires=0,avg_ttl=0", figures.entries))]
+            vec![(
+                "db0",
+                format!("keys={},expires={},avg_ttl=0", figures.entries, figures.expiring),
+            )]
         }
         Section::Warp => vec![
             ("cluster", figures.cluster.clone()),
