@@ -25,6 +25,7 @@ use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 use crate::adapter::{Storage, WhenFull};
 use crate::cache::Cache;
 use crate::channels::{Hub, Tracking};
+use crate::metrics::latency::Latency;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
 use crate::sync_bus::{Origin, Scope, SyncBus};
@@ -212,6 +213,11 @@ impl Engine {
     /// Who keeps copies of which keys.
     pub fn tracking(&self) -> &Arc<Tracking> {
         &self.tracking
+    }
+
+    /// What took long.
+    pub fn latency(&self) -> &Latency {
+        &self.metrics.latency
     }
 
     /// The time, to be taken after a command was read and before it is executed.

@@ -6,6 +6,7 @@
 mod client;
 mod commands;
 mod connections;
+mod diagnosis;
 mod differential;
 mod evaluation;
 mod expiry;

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::arguments::{Arguments, integer, is};
 use super::client::{help_text, needs_subcommand};
-use super::{Call, Command, Keys, NO_KEYS, Outcome, find, subcommand_of};
+use super::{Call, Command, Keys, NO_KEYS, Origin, Outcome, find, subcommand_of};
 use crate::resp::reply::Reply;
 use crate::resp::script::{self, Flags, Interpreter, Limits, Script, Sha, Ticket};
 
@@ -214,7 +214,7 @@ fn permitted(arguments: &[&[u8]], access: Access, ticket: &Ticket<'_>) -> Result
 /// Executes a command of a script as if a client had sent it.
 fn command(call: &mut Call<'_>, arguments: &[&[u8]]) -> Reply {
     let mark = call.out.len();
-    let answered = call.nested(arguments);
+    let answered = call.nested(arguments, Origin::Script);
     let reply = Bytes::copy_from_slice(&call.out[mark..]);
     call.out.truncate(mark);
     answered.map_or_else(

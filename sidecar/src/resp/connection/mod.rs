@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::clients::Admission;
-use super::command::{Entry, Work};
+use super::command::{Entry, Locked, Work};
 use super::event_loop::Address;
 use super::host::Host;
 use super::metrics::{Metrics, Tally};
@@ -194,7 +194,7 @@ enum Held {
     Relay(Vec<ForRedis>),
     Subscribe(Vec<Bytes>, Form),
     Watch(Vec<Key>, Form),
-    Transaction(Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
+    Lock(Box<Locked>, Form),
 }
 
 impl std::fmt::Debug for Held {
@@ -204,7 +204,7 @@ impl std::fmt::Debug for Held {
             Self::Relay(_) => "Relay",
             Self::Subscribe(..) => "Subscribe",
             Self::Watch(..) => "Watch",
-            Self::Transaction(..) => "Transaction",
+            Self::Lock(..) => "Lock",
         })
     }
 }
@@ -227,8 +227,8 @@ pub(super) enum Done {
     Opened(Result<RelayStream, StorageError>, Vec<Bytes>, Form),
     /// Versions of keys to watch.
     Watched(Result<Vec<(Key, u64)>, StorageError>, Form),
-    /// The keys of queued commands are locked; the commands, and the versions they count on.
-    Begun(Result<Box<Begun>, StorageError>, Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
+    /// The keys of commands are locked.
+    Begun(Result<Box<Begun>, StorageError>, Box<Locked>, Form),
 }
 
 impl Connection {
@@ -353,6 +353,9 @@ impl Connection {
 
     /// Whether nothing of the client's is being done, so that its silence is its own.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.is_empty() && !(self.subscription.is_some() || self.session.is_subscribed())
+        let listens = self.subscription.is_some()
+            || self.session.is_subscribed()
+            || self.session.monitoring.is_some();
+        self.line.is_empty() && !listens
     }
 }
