@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
+use crate::adapter::memory::Keyspace;
 use crate::adapter::{Storage, WhenFull};
 use crate::cache::Cache;
 use crate::channels::{Hub, Tracking};
@@ -227,7 +228,11 @@ impl Engine {
 
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.
     pub fn exchange_storage(self: &Arc<Self>, storage: Arc<dyn Storage>) {
-        self.storage.store(Arc::new(storage));
+        let before = self.storage.swap(Arc::new(storage));
+        if let Some(memory) = before.as_memory() {
+            // What they wait for won't come.
+            memory.with(Keyspace::abandon_waits);
+        }
         self.observe_memory();
         self.forget(&Scope::Everything);
         self.listen_to_storage();

@@ -106,6 +106,14 @@ async fn what_waits_for_the_storage_is_measured_to_its_reply() {
 }
 
 #[tokio::test]
+async fn a_wait_for_a_key_is_not_slow() {
+    let pod = Pod::of_memory();
+    let mut client = pod.client().await;
+    client.expect("CONFIG SET slowlog-log-slower-than 20000 -> OK").await;
+    client.expect("BLPOP k 0.1 -> (nil array)\nSLOWLOG LEN -> 0").await;
+}
+
+#[tokio::test]
 async fn a_slow_script_is_kept_and_the_thread_that_it_held_up_is_noted() {
     let pod = Pod::of_memory();
     let mut client = pod.client().await;
@@ -148,7 +156,7 @@ async fn shown(address: std::net::SocketAddr) -> Vec<String> {
     let mut client = Client::connect(address).await;
     let lines = "
         SET k v|get k|AUTH secret|AUTH default secret|HELLO 3 AUTH default secret SETNAME x|CONFIG GET save
-        CLIENT ID|CLIENT SETNAME y|CLIENT LIST|NOTHING a|GET|GET a b|CLIENT WHAT|RPUSH l a
+        CLIENT ID|CLIENT SETNAME y|CLIENT LIST|NOTHING a|GET|GET a b|CLIENT WHAT|BLPOP none 0.01|RPUSH l a
         MULTI|SET a 1|GET a|EXEC|MULTI|GET a|DISCARD|EVAL return(redis.call('GET',KEYS[1])) 1 k
         SCRIPT EXISTS 1|PING|SELECT 0|SLOWLOG GET|LATENCY LATEST|OBJECT HELP|INCR k|COMMAND COUNT|HELLO 2
         SUBSCRIBE c|UNSUBSCRIBE c";

@@ -3,6 +3,7 @@
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end so")]
 
+mod blocking;
 mod client;
 mod commands;
 mod connections;

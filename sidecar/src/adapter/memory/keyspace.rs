@@ -14,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::WhenFull;
 use super::collection::{Collection, Kind, Typed};
+use super::waiting::Waiting;
 use crate::adapter::mutation::Change;
 use crate::adapter::{Applied, Current, Mutation, SetCondition, StorageError, UnixMillis, Value};
 use crate::cache::store::{
@@ -69,6 +70,7 @@ pub struct Keyspace {
     watched: HashMap<Box<[u8]>, Watched, RandomState>,
     last_version: u64,
     observer: Option<Observer>,
+    pub(super) waiting: Waiting,
 }
 
 /// A key whose writes somebody wants to know of.
@@ -87,6 +89,7 @@ impl Keyspace {
             watched: HashMap::default(),
             last_version: 0,
             observer: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -535,6 +538,9 @@ impl Keyspace {
     fn wrote(&mut self, key: &[u8]) {
         if let Some(observer) = &self.observer {
             observer(Written::Key(key));
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.wrote(key);
         }
         if self.watched.is_empty() {
             return;

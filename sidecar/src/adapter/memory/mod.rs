@@ -10,9 +10,11 @@ use warp_crds::pattern::glob_match;
 pub mod collection;
 mod exclusive;
 mod keyspace;
+mod waiting;
 
 use exclusive::Exclusive;
 pub use keyspace::{Keyspace, Observer, Refusal, Written};
+pub use waiting::{End, Turn, Waiter};
 
 use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
 pub use crate::cache::store::WhenFull;

@@ -87,6 +87,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
     call.view.settle();
     let figures = call.engine.figures();
     let clients = &call.host.clients;
+    let blocked = call.view.on_keyspace(|keyspace| keyspace.waits()).unwrap_or_default();
     let same = str::to_owned;
     match section {
         Section::Server => vec![
@@ -106,7 +107,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("connected_clients", clients.len().to_string()),
             ("cluster_connections", same("0")),
             ("maxclients", clients.limit().to_string()),
-            ("blocked_clients", same("0")),
+            ("blocked_clients", blocked.to_string()),
             ("tracking_clients", call.engine.tracking().clients().to_string()),
         ],
         Section::Memory => {

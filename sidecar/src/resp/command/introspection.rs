@@ -139,6 +139,9 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
         _ => {}
     }
     categories.push(if has("fast") { "@fast" } else { "@slow" });
+    if has("blocking") {
+        categories.push("@blocking");
+    }
     categories
 }
 

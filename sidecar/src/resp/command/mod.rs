@@ -23,6 +23,7 @@ use crate::core::{Engine, Lent, Moment, View};
 
 mod arguments;
 mod bitmap;
+mod blocking;
 mod client;
 mod config;
 mod connection;
@@ -50,6 +51,7 @@ mod timing;
 mod tracking;
 mod transaction;
 
+pub use blocking::Wait;
 pub use table::{COMMANDS, Entry, find};
 pub(super) use timing::Pending;
 pub(super) use tracking::note_relayed;
@@ -121,6 +123,8 @@ pub enum Outcome {
     Write(Work),
     /// It is for the Redis behind Warp.
     Relay,
+    /// It waits for one of its keys.
+    Wait(Wait),
     /// WATCH over a storage that must be asked for the keys' versions.
     Watch(Vec<Key>),
     /// EXEC or a script over such a storage.
@@ -244,6 +248,7 @@ impl fmt::Debug for Outcome {
             Self::Read(_) => f.write_str("Read"),
             Self::Write(_) => f.write_str("Write"),
             Self::Relay => f.write_str("Relay"),
+            Self::Wait(_) => f.write_str("Wait"),
             Self::Watch(_) => f.write_str("Watch"),
             Self::Lock(_) => f.write_str("Lock"),
         }

@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Command, bitmap, client, config, connection, diagnosis, expiry, hash, introspection, key,
-    keyspace, list, object, pubsub, scan, script, server, set, sort, sorted_set, string,
+    Command, bitmap, blocking, client, config, connection, diagnosis, expiry, hash, introspection,
+    key, keyspace, list, object, pubsub, scan, script, server, set, sort, sorted_set, string,
     string_in_memory, transaction,
 };
 
@@ -25,14 +25,16 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 22] = [
+    let families: [(&str, &'static [Command]); 24] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
         ("hash", hash::FAMILY),
         ("list", list::FAMILY),
+        ("list", blocking::LISTS),
         ("set", set::FAMILY),
         ("sorted-set", sorted_set::FAMILY),
+        ("sorted-set", blocking::SORTED_SETS),
         ("generic", key::FAMILY),
         ("generic", keyspace::FAMILY),
         ("generic", object::FAMILY),

@@ -244,6 +244,10 @@ impl Connection {
                 self.answer(reply, form, turn);
             }
             Outcome::Reply(reply) => self.answer(reply, form, turn),
+            Outcome::Wait(wait) => {
+                self.session.admission.client.with_state(|state| state.is_blocked = true);
+                self.held = Some(Held::Wait(wait, form));
+            }
             Outcome::Read(work) => self.wait_for(work.map(move |reply| Done::Reply(reply, form))),
             Outcome::Write(work) => self.held = Some(Held::Write(work, form)),
             Outcome::Relay if is_subscribing(name) || is_monitor(name) => {
@@ -305,6 +309,10 @@ impl Connection {
             Held::Write(work, form) => {
                 self.wait_for(work.map(move |reply| Done::Reply(reply, form)));
             }
+            Held::Wait(wait, form) => {
+                let reply = wait.reply(self.gone.clone());
+                self.wait_for(reply.map(move |reply| Done::Waited(reply, form)));
+            }
             Held::Relay(batch) => {
                 let protocol = batch.first().map_or_else(Protocol::default, |c| c.form.protocol);
                 let (commands, forms) = batch
@@ -350,6 +358,14 @@ impl Connection {
         }
         match done {
             Done::Reply(reply, form) => send(&reply, form, turn),
+            Done::Waited(reply, form) => {
+                self.session.admission.client.with_state(|state| state.is_blocked = false);
+                match reply {
+                    Some(reply) => send(&reply, form, turn),
+                    // What it sent behind the command goes with it.
+                    None => self.closing = true,
+                }
+            }
             Done::Relayed(relayed, forms) => {
                 let Relayed { link, replies, broken } = *relayed;
                 self.link = link;

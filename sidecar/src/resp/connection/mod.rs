@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::clients::Admission;
-use super::command::{Entry, Locked, Work};
+use super::command::{Entry, Locked, Wait, Work};
 use super::event_loop::Address;
 use super::host::Host;
 use super::metrics::{Metrics, Tally};
@@ -190,6 +190,7 @@ pub(super) struct Form {
 /// What waits for the line to be empty.
 enum Held {
     Write(Work, Form),
+    Wait(Wait, Form),
     /// Commands that go to Redis at once.
     Relay(Vec<ForRedis>),
     Subscribe(Vec<Bytes>, Form),
@@ -201,6 +202,7 @@ impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Write(..) => "Write",
+            Self::Wait(..) => "Wait",
             Self::Relay(_) => "Relay",
             Self::Subscribe(..) => "Subscribe",
             Self::Watch(..) => "Watch",
@@ -221,6 +223,8 @@ struct ForRedis {
 #[derive(Debug)]
 pub(super) enum Done {
     Reply(Reply, Form),
+    /// A wait for a key is over; nobody waits for the reply if there is none.
+    Waited(Option<Reply>, Form),
     /// The last are the commands' forms, and the replies that are given instead of Redis' own.
     Relayed(Box<Relayed>, Vec<(Form, Option<Reply>)>),
     /// A line for messages, and the first command on it.
