@@ -137,8 +137,10 @@ async fn transactions_of_a_database_are_measured_as_a_whole() {
     let mut client = pod.client().await;
     client.expect("CONFIG SET slowlog-log-slower-than 1 -> OK\nSLOWLOG RESET -> OK").await;
     client.expect("MULTI -> OK\nINCR n -> QUEUED\nEXEC -> [1]").await;
+    client.expect("EVAL return(redis.call('INCR',KEYS[1])) 1 n -> 2").await;
     let kept = slow(&mut client).await;
     assert!(kept.contains(&"EXEC".to_owned()), "{kept:?}");
+    assert_eq!(kept.iter().filter(|words| words.starts_with("EVAL ")).count(), 1, "{kept:?}");
 }
 
 /// A line without its time and its source's port.

@@ -16,6 +16,7 @@ mod passthrough;
 mod pod;
 mod pubsub;
 mod scripts;
+mod table_scripts;
 mod tracking;
 mod transactions;
 mod types;
