@@ -14,6 +14,7 @@ mod decimal;
 mod event_loop;
 pub mod histogram;
 pub mod host;
+pub mod hyperloglog;
 mod inline;
 mod listener;
 mod messages;

@@ -30,6 +30,7 @@ mod connection;
 mod diagnosis;
 mod expiry;
 mod hash;
+mod hyperloglog;
 mod info;
 mod introspection;
 mod key;

@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Command, bitmap, blocking, client, config, connection, diagnosis, expiry, hash, introspection,
-    key, keyspace, list, object, pubsub, scan, script, server, set, sort, sorted_set, string,
-    string_in_memory, transaction,
+    Command, bitmap, blocking, client, config, connection, diagnosis, expiry, hash, hyperloglog,
+    introspection, key, keyspace, list, object, pubsub, scan, script, server, set, sort,
+    sorted_set, string, string_in_memory, transaction,
 };
 
 /// A command with its place in the table.
@@ -25,10 +25,11 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 24] = [
+    let families: [(&str, &'static [Command]); 25] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
+        ("hyperloglog", hyperloglog::FAMILY),
         ("hash", hash::FAMILY),
         ("list", list::FAMILY),
         ("list", blocking::LISTS),
