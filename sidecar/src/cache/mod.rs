@@ -24,6 +24,16 @@ use store::{Found, Hash, Hasher, NoObject, View};
 /// Shards, each behind a lock of its own.
 const SHARDS: usize = 16;
 
+/// Entries that [`Cache::retire`] looks at while it has a shard.
+const RETIRED_AT_ONCE: usize = 64;
+
+/// How far a walk through all entries has come; round and round.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Walk {
+    shard: usize,
+    cursor: u64,
+}
+
 /// Milliseconds of a monotonic clock.
 pub type Millis = u64;
 
@@ -140,6 +150,27 @@ impl Cache {
     /// next after those of the last call; how many it freed.
     pub fn expire_some(&self, now: UnixMillis, budget: usize) -> usize {
         self.shards.iter().map(|shard| shard.lock().expire_some(now, budget / SHARDS + 1)).sum()
+    }
+
+    /// Frees entries that `is_over` holds for, which is given the key and since when the entry is
+    /// there: looks at about `budget` of them, the next after those that `walk` has come by.
+    pub fn retire(&self, walk: &mut Walk, budget: usize, is_over: impl Fn(&[u8], Millis) -> bool) {
+        let (mut left, mut ends) = (budget, 0);
+        while left > 0 && ends <= SHARDS {
+            let count = left.min(RETIRED_AT_ONCE);
+            walk.cursor = self.shards[walk.shard].lock().retire(walk.cursor, count, &is_over);
+            left -= count;
+            if walk.cursor == 0 {
+                walk.shard = (walk.shard + 1) % SHARDS;
+                ends += 1;
+            }
+        }
+    }
+
+    /// The storage has forgotten no entry before this time, by what is known; `None` if it will
+    /// forget none.
+    pub fn next_end(&self) -> Option<UnixMillis> {
+        self.shards.iter().filter_map(|shard| shard.lock().next_end()).min()
     }
 
     /// Changes the limit, and makes room if it shrank.
@@ -260,6 +291,23 @@ mod tests {
             assert!(cache.fill(b"k", cache.stamp(b"k"), value.clone(), 9));
             assert_eq!(cache.get(b"k"), Some(Entry { value, filled_at: 9 }));
         }
+    }
+
+    #[test]
+    fn a_walk_comes_by_all_and_frees_what_is_over() {
+        let cache = Cache::new(1 << 22);
+        for at in 0..2_000_u64 {
+            let key = format!("k{at}");
+            assert!(cache.fill(key.as_bytes(), cache.stamp(key.as_bytes()), value("v"), at % 2));
+        }
+        let mut walk = Walk::default();
+        for _ in 0..200 {
+            cache.retire(&mut walk, 100, |_, filled_at| filled_at == 0);
+        }
+        assert_eq!(cache.usage().entries, 1_000);
+        // Where nothing is, a walk ends.
+        cache.forget_all();
+        cache.retire(&mut walk, usize::MAX, |_, _| true);
     }
 
     #[test]

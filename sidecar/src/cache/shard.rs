@@ -80,6 +80,30 @@ impl Shard {
         self.store.expire_some(now, budget)
     }
 
+    /// Looks at about `count` entries, those after `cursor`, and frees those that `is_over` holds for;
+    /// the next cursor, which is 0 at the end.
+    pub(super) fn retire(
+        &mut self,
+        cursor: u64,
+        count: usize,
+        is_over: impl Fn(&[u8], Millis) -> bool,
+    ) -> u64 {
+        let mut over: Vec<Box<[u8]>> = Vec::new();
+        let next = self.store.scan(cursor, count, NO_TIME, |key, found| {
+            if is_over(key, found.meta.origin.unwrap_or_default().filled_at) {
+                over.push(key.into());
+            }
+        });
+        for key in over {
+            self.store.remove(self.store.hash(&key), &key, NO_TIME);
+        }
+        next
+    }
+
+    pub(super) fn next_end(&self) -> Option<u64> {
+        self.store.next_end()
+    }
+
     pub(super) fn set_limit(&mut self, limit: usize) {
         self.store.set_limit(limit, NO_TIME);
     }

@@ -44,6 +44,8 @@ pub enum Message {
         /// Whether another client read them, who has his invalidations sent here.
         redirected: bool,
     },
+    /// A command that a client has had executed, as MONITOR shows it: the bytes of a reply.
+    Monitored(Bytes),
     /// The client that the invalidations were to go to is gone.
     RedirectionBroken {
         /// Who that was.
@@ -67,6 +69,7 @@ impl Message {
                 Self::Invalidated { keys: Some(keys), .. } => {
                     keys.iter().map(|key| key.len() + OVERHEAD).sum()
                 }
+                Self::Monitored(line) => line.len(),
                 Self::Invalidated { keys: None, .. } | Self::RedirectionBroken { .. } => 0,
             }
     }

@@ -36,7 +36,7 @@ impl Engine {
         let storage = self.storage();
         if let Some(memory) = storage.as_memory() {
             let tracking = Arc::clone(&self.tracking);
-            memory.observe(Box::new(move |written| match written {
+            memory.observe(Arc::new(move |written| match written {
                 Written::Key(key) => tracking.changed([key]),
                 Written::Everything => tracking.everything_changed(),
             }));

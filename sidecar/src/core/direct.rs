@@ -18,6 +18,14 @@ impl View {
         self.in_memory(|memory| memory.with(work))
     }
 
+    /// The same, unless a script or a transaction has the keys.
+    pub(super) fn on_keyspace_if_free<T>(
+        &self,
+        work: impl FnOnce(&mut Keyspace) -> T,
+    ) -> Option<T> {
+        self.in_memory(|memory| memory.with_if_free(work)).flatten()
+    }
+
     /// Does `work`, which began at `now`, while nobody else touches the keys. `work` calls what it
     /// likes of the functions here and executes whole commands: so scripts and transactions are
     /// atomic.

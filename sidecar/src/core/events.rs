@@ -61,6 +61,7 @@ impl Engine {
         let mut tasks = self.tasks.lock();
         tasks.publisher = Some(publisher);
         tasks.copies = Some(copies);
+        tasks.expiry = Some(spawn(Arc::clone(self).expire()));
     }
 
     /// Ends what the engine started, so that it can be dropped.

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tracing::{info, warn};
 
-use crate::adapter::{Result, Storage, StorageError};
-use crate::metrics::Metrics;
+use crate::adapter::{Result, Storage, StorageError, unix_millis};
+use crate::metrics::{Metrics, latency};
 
 /// Between two probes while the storage answers, and while it doesn't.
 const PROBE_WELL: Duration = Duration::from_secs(5);
@@ -76,10 +76,9 @@ impl Health {
     ) -> Result<T> {
         let begun = Instant::now();
         let result = asked.await;
-        self.metrics
-            .storage_seconds
-            .with_label_values(&[operation])
-            .observe(begun.elapsed().as_secs_f64());
+        let took = begun.elapsed();
+        self.metrics.storage_seconds.with_label_values(&[operation]).observe(took.as_secs_f64());
+        self.metrics.latency.note(latency::Event::Storage, took, unix_millis());
         result
     }
 

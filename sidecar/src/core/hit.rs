@@ -19,6 +19,8 @@ use crate::preset::Class;
 pub struct View {
     pub(super) storage: Arc<Arc<dyn Storage>>,
     pub(super) table: Arc<Table>,
+    /// The storage's kind whose keys are in the storage for the time of a transaction.
+    scratch_of: Option<&'static str>,
     run: Cell<Run>,
 }
 
@@ -31,7 +33,8 @@ struct Run {
 
 impl Clone for View {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.storage), Arc::clone(&self.table))
+        let view = Self::new(Arc::clone(&self.storage), Arc::clone(&self.table));
+        view.scratch_of(self.scratch_of)
     }
 }
 
@@ -56,7 +59,7 @@ pub enum Lent<T> {
 
 impl View {
     fn new(storage: Arc<Arc<dyn Storage>>, table: Arc<Table>) -> Self {
-        Self { storage, table, run: Cell::default() }
+        Self { storage, table, scratch_of: None, run: Cell::default() }
     }
 
     /// Lets everyone know of the hits so far.
@@ -75,10 +78,27 @@ impl View {
         self.run.set(Run { class, hits: self.run.get().hits + 1 });
     }
 
-    /// The same classes over another storage.
+    fn scratch_of(mut self, kind: Option<&'static str>) -> Self {
+        self.scratch_of = kind;
+        self
+    }
+
+    /// The same classes over the memory of a transaction of this view's storage.
     #[must_use]
-    pub fn over(&self, storage: Arc<dyn Storage>) -> Self {
-        Self::new(Arc::new(storage), Arc::clone(&self.table))
+    pub(super) fn over_scratch(&self, scratch: Arc<dyn Storage>) -> Self {
+        let view = Self::new(Arc::new(scratch), Arc::clone(&self.table));
+        view.scratch_of(Some(self.storage.kind()))
+    }
+
+    /// Whether the keys are in memory for the time of a transaction only: those that it has locked,
+    /// of a storage that has strings.
+    pub fn is_scratch(&self) -> bool {
+        self.scratch_of.is_some()
+    }
+
+    /// The kind of the storage that has the keys for good.
+    pub fn kind(&self) -> &'static str {
+        self.scratch_of.unwrap_or_else(|| self.storage.kind())
     }
 
     /// The storage.

@@ -22,9 +22,11 @@ use parking_lot::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
 
+use crate::adapter::memory::Keyspace;
 use crate::adapter::{Storage, WhenFull};
 use crate::cache::Cache;
 use crate::channels::{Hub, Tracking};
+use crate::metrics::latency::Latency;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
 use crate::sync_bus::{Origin, Scope, SyncBus};
@@ -35,6 +37,7 @@ mod copies;
 mod direct;
 mod doubt;
 mod events;
+mod expiry;
 pub mod flight;
 mod health;
 mod hit;
@@ -119,13 +122,14 @@ impl Table {
 }
 
 /// What listens to the storage and to the bus of the moment, which ends when they are exchanged,
-/// what publishes, and what looks through the copies of clients.
+/// what publishes, what looks through the copies of clients, and what frees keys that have ended.
 #[derive(Debug, Default)]
 struct Tasks {
     of_storage: Vec<AbortOnDropHandle<()>>,
     of_bus: Vec<AbortOnDropHandle<()>>,
     publisher: Option<AbortOnDropHandle<()>>,
     copies: Option<AbortOnDropHandle<()>>,
+    expiry: Option<AbortOnDropHandle<()>>,
 }
 
 /// Figures for INFO.
@@ -143,6 +147,11 @@ pub struct Figures {
     pub limit_bytes: u64,
     /// Entries evicted to make room.
     pub evicted: u64,
+    /// Keys of the memory storage that have an end, and those that were freed because they had
+    /// ended, since the start. Of a storage elsewhere nothing is known.
+    pub expiring: u64,
+    /// See `expiring`.
+    pub expired: u64,
     /// Whether a key that was written may be gone to make room for others. What is evicted from
     /// a cache is still in its storage.
     pub when_full: WhenFull,
@@ -207,6 +216,11 @@ impl Engine {
         &self.tracking
     }
 
+    /// What took long.
+    pub fn latency(&self) -> &Latency {
+        &self.metrics.latency
+    }
+
     /// The time, to be taken after a command was read and before it is executed.
     pub fn now(&self) -> Moment {
         self.clock.moment()
@@ -214,7 +228,11 @@ impl Engine {
 
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.
     pub fn exchange_storage(self: &Arc<Self>, storage: Arc<dyn Storage>) {
-        self.storage.store(Arc::new(storage));
+        let before = self.storage.swap(Arc::new(storage));
+        if let Some(memory) = before.as_memory() {
+            // What they wait for won't come.
+            memory.with(Keyspace::abandon_waits);
+        }
         self.observe_memory();
         self.forget(&Scope::Everything);
         self.listen_to_storage();
@@ -278,6 +296,7 @@ impl Engine {
     pub fn figures(&self) -> Figures {
         let (usage, when_full) =
             self.view().usage_now().unwrap_or_else(|| (self.cache.usage(), WhenFull::Refuse));
+        let ends = self.view().on_keyspace(|keyspace| keyspace.figures()).unwrap_or_default();
         let (hits, misses) = self.metrics.hits_and_misses();
         Figures {
             hits,
@@ -286,6 +305,8 @@ impl Engine {
             bytes: usage.bytes as u64,
             limit_bytes: self.cache_limit.load(Ordering::Relaxed),
             evicted: usage.evicted,
+            expiring: ends.expiring as u64,
+            expired: ends.expired,
             when_full,
             uptime_seconds: self.clock.millis() / 1000,
             storage: self.storage.load().kind(),

@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tracing::warn;
 
-use crate::adapter::Key;
-use crate::metrics::Metrics;
+use crate::adapter::{Key, unix_millis};
+use crate::metrics::{Metrics, latency};
 use crate::sync_bus::{Invalidation, Origin, Scope, SyncBus};
 
 /// Keys beyond which "everything" says it shorter: a cut-off writer's memory is bounded.
@@ -123,7 +123,9 @@ impl Outbox {
             tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
         }
-        self.metrics.bus_publish_seconds.observe(begun.elapsed().as_secs_f64());
+        let took = begun.elapsed();
+        self.metrics.bus_publish_seconds.observe(took.as_secs_f64());
+        self.metrics.latency.note(latency::Event::Bus, took, unix_millis());
     }
 
     fn show(&self, queue: &Queue) {

@@ -29,7 +29,7 @@ pub struct Begun {
 impl Begun {
     /// A view in which commands run on the transaction's memory.
     pub fn view(&self, view: &View) -> View {
-        view.over(Arc::<MemoryAdapter>::clone(&self.scratch))
+        view.over_scratch(Arc::<MemoryAdapter>::clone(&self.scratch))
     }
 
     /// The versions of its keys, which come in order and each once; 0 where there is no such key.

@@ -10,6 +10,10 @@ use prometheus::{
 
 use crate::preset::Classes;
 
+pub mod latency;
+
+use latency::Latency;
+
 /// All of them.
 #[derive(Debug)]
 pub struct Metrics {
@@ -57,6 +61,8 @@ pub struct Metrics {
     pub channels_lost: IntCounter,
     /// Keys that clients with copies were told of.
     pub channels_invalidations: IntCounter,
+    /// What took long, for LATENCY.
+    pub latency: Latency,
 }
 
 /// The counters of one class, looked up once.
@@ -183,6 +189,7 @@ impl Metrics {
                 "Keys that clients with copies of them were told to forget.",
             )?,
             registry,
+            latency: Latency::default(),
         })
     }
 

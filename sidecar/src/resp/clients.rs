@@ -69,6 +69,10 @@ pub struct State {
     pub subscriptions: [usize; 3],
     /// CLIENT TRACKING, while it is on.
     pub tracks: Option<Tracks>,
+    /// MONITOR, while it is on.
+    pub monitors: bool,
+    /// It waits for a key.
+    pub is_blocked: bool,
 }
 
 /// How a client tracks its keys.
@@ -212,8 +216,10 @@ impl Client {
         let state = self.state.lock().clone();
         let mut flags = String::new();
         for (flag, shown) in [
+            ('O', state.monitors),
             ('P', state.is_subscribed()),
             ('x', state.queued.is_some()),
+            ('b', state.is_blocked),
             ('t', state.tracks.is_some()),
             ('B', state.tracks.is_some_and(|tracks| tracks.broadcast)),
             ('U', self.peer.unix),

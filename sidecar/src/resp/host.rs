@@ -6,7 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::clients::Clients;
+use super::histogram::Histograms;
+use super::monitor::Monitors;
 use super::script::{Running, Scripts};
+use super::slow_log::SlowLog;
 
 /// See the module.
 #[derive(Debug)]
@@ -25,8 +28,21 @@ pub struct Host {
     pub bulk_limit: usize,
     /// The scripts that were loaded.
     pub scripts: Mutex<Scripts>,
-    /// The script that runs.
+    /// The scripts that run.
     pub running: Running,
+    /// Who is shown what all clients do.
+    pub monitors: Arc<Monitors>,
+    /// How long commands took.
+    pub timing: Arc<Timing>,
+}
+
+/// How long commands took.
+#[derive(Debug, Default)]
+pub struct Timing {
+    /// Those that took long.
+    pub slow_log: SlowLog,
+    /// All that are measured.
+    pub histograms: Histograms,
 }
 
 impl Host {

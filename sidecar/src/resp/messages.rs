@@ -22,6 +22,7 @@ pub(super) fn written(message: Message, protocol: Protocol, subscribed: bool) ->
         (Message::Matched { pattern, channel, payload }, _) => {
             of("pmessage", &[pattern, channel, payload])
         }
+        (Message::Monitored(line), _) => Reply::Raw(line),
         (Message::Invalidated { keys, .. }, Protocol::Resp3) => {
             Reply::Push(vec![Reply::text("invalidate"), names(keys.as_deref())])
         }

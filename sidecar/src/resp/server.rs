@@ -68,6 +68,8 @@ impl Server {
                 bulk_limit: self.settings.request.bulk,
                 scripts: Mutex::default(),
                 running: Running::default(),
+                monitors: Arc::default(),
+                timing: Arc::default(),
             },
             metrics,
             runtime: Handle::current(),

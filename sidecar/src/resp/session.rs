@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::clients::{Admission, Tracks};
+use super::monitor::Monitoring;
 use super::queue::Queue;
 use super::reply::Protocol;
 use crate::channels::{Hub, Inbox, Kind, Mode, Subscriber, Tracker};
@@ -33,6 +34,8 @@ pub struct Session {
     subscriber: Option<Box<Subscriber>>,
     /// CLIENT TRACKING, while it is on.
     pub tracker: Option<Box<Tracker>>,
+    /// MONITOR, while it is on.
+    pub monitoring: Option<Monitoring>,
 }
 
 /// CLIENT REPLY.
@@ -62,6 +65,7 @@ impl Session {
             inbox,
             subscriber: None,
             tracker: None,
+            monitoring: None,
         }
     }
 
@@ -110,6 +114,8 @@ impl Session {
     pub fn stop_listening(&mut self) {
         self.subscriber = None;
         self.tracker = None;
+        self.monitoring = None;
+        self.admission.client.with_state(|state| state.monitors = false);
         self.publish_subscriptions();
         self.publish_tracking();
     }

@@ -374,7 +374,7 @@ async fn what_is_unknown_is_refused_in_the_words_of_redis() {
     client
         .expect(
             "foo a b    -> ERR unknown command 'foo', with args beginning with: 'a' 'b'
-             BLPOP k 0  -> ERR unknown command 'BLPOP', with args beginning with: 'k' '0'
+             XADD k 0   -> ERR unknown command 'XADD', with args beginning with: 'k' '0'
              GET        -> ERR wrong number of arguments for 'get' command
              GET a b    -> ERR wrong number of arguments for 'get' command
              MSET a     -> ERR wrong number of arguments for 'mset' command

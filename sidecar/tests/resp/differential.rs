@@ -292,6 +292,55 @@ async fn of_connections() {
     }
 }
 
+/// Names, arities, flags and the places of keys.
+#[tokio::test]
+async fn of_what_commands_are() {
+    let pod = Pod::of_memory();
+    let server = Redis::start();
+    let (mut warp, mut redis) = pod.client_beside(&server, "2").await;
+    for name in [
+        "blpop",
+        "brpop",
+        "blmove",
+        "brpoplpush",
+        "blmpop",
+        "bzpopmin",
+        "bzpopmax",
+        "bzmpop",
+        "monitor",
+        "slowlog",
+        "slowlog|get",
+        "slowlog|len",
+        "slowlog|reset",
+        "slowlog|help",
+        "latency",
+        "latency|latest",
+        "latency|history",
+        "latency|reset",
+        "latency|doctor",
+        "latency|histogram",
+        "latency|help",
+        "client|unblock",
+        "config|set",
+        "config|get",
+        "pfadd",
+        "pfcount",
+        "pfmerge",
+    ] {
+        let mut described = Vec::new();
+        for client in [&mut warp, &mut redis] {
+            client.send(&[b"COMMAND", b"INFO", name.as_bytes()]).await;
+            let Ok(Reply::Array(mut all)) = reply_parse::parse(&client.receive_raw().await) else {
+                panic!("{name}")
+            };
+            let Some(Reply::Array(mut parts)) = all.pop() else { panic!("{name} is unknown") };
+            parts.truncate(6);
+            described.push(parts);
+        }
+        assert_eq!(described[0], described[1], "{name}");
+    }
+}
+
 /// What no server can make sense of.
 #[tokio::test]
 async fn of_broken_requests() {

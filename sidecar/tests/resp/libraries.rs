@@ -1,4 +1,4 @@
-//! Client libraries as applications use them, against Warp over memory and over a Redis.
+//! Client libraries as applications use them, against Warp over each of its storages.
 //!
 //! Each has a folder in `tests/clients`: `prepare.sh` fetches it, once for each state of the folder
 //! on this machine, and `run.sh` runs it. A language that isn't installed is passed over.
@@ -9,10 +9,11 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::{env, fs};
 
-use warp_sidecar::adapter::{RedisAdapter, RedisSettings};
+use warp_sidecar::adapter::{PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings};
 use warp_sidecar::resp::Settings;
 
 use crate::pod::Pod;
+use crate::servers::postgres::Postgres;
 use crate::servers::redis::Redis;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,6 +46,14 @@ async fn works(name: &str, program: &str) {
     let storage = RedisAdapter::connect(RedisSettings::new(server.url(), None)).unwrap();
     let pod = Pod::start(Arc::new(storage), Settings::default());
     run(&folder, &prepared, pod.address.port(), "redis").await;
+    // The others are about the types of Redis.
+    if name == "python" {
+        let server = Postgres::start();
+        let settings = PostgresSettings::new(server.url(), "t");
+        let storage = PostgresAdapter::connect_lazy(settings).unwrap();
+        let pod = Pod::start(Arc::new(storage), Settings::default());
+        run(&folder, &prepared, pod.address.port(), "postgres").await;
+    }
 }
 
 /// Where the client is prepared; prepares it if it isn't.

@@ -3,16 +3,20 @@
 #![allow(unreachable_pub, reason = "a test program has no outside")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests end so")]
 
+mod blocking;
 mod client;
 mod commands;
 mod connections;
+mod diagnosis;
 mod differential;
 mod evaluation;
+mod expiry;
 mod libraries;
 mod passthrough;
 mod pod;
 mod pubsub;
 mod scripts;
+mod table_scripts;
 mod tracking;
 mod transactions;
 mod types;

@@ -53,8 +53,18 @@ impl Pod {
         storage: Arc<dyn Storage>,
         settings: Settings,
     ) -> Self {
+        Self::of_mode(Mode::StrongLocal, bus, origin, storage, settings)
+    }
+
+    pub fn of_mode(
+        mode: Mode,
+        bus: Arc<dyn SyncBus>,
+        origin: Origin,
+        storage: Arc<dyn Storage>,
+        settings: Settings,
+    ) -> Self {
         let mut manifests = manifest::standalone();
-        manifests.cluster.spec.defaults.mode = Some(Mode::StrongLocal);
+        manifests.cluster.spec.defaults.mode = Some(mode);
         let engine = Engine::start(Parts {
             storage,
             bus,

@@ -2,7 +2,8 @@
 //!
 //! Each of their commands takes the lock as it does when it comes alone, so *who has the lock may
 //! take it again*. The keys themselves are lent for the work of one command, which takes no other;
-//! and all commands of one holder see the time at which it began.
+//! and all commands of one holder see the time at which it began. *Who waits for a key that was
+//! written gets his turn before the lock is free*; of several commands, when the last is done.
 
 use std::cell::{Cell, RefCell};
 
@@ -39,8 +40,23 @@ impl Exclusive {
     ) -> T {
         let locked = self.lock.lock();
         let mut keyspace = locked.keyspace.borrow_mut();
-        keyspace.set_now(locked.held_since.get().unwrap_or_else(now));
-        work(&mut keyspace)
+        let held_since = locked.held_since.get();
+        keyspace.set_now(held_since.unwrap_or_else(now));
+        let result = work(&mut keyspace);
+        if held_since.is_none() && keyspace.owes_turns() {
+            keyspace.give_turns();
+        }
+        result
+    }
+
+    /// The same, unless somebody else has them.
+    pub(super) fn lend_if_free<T>(
+        &self,
+        now: impl FnOnce() -> UnixMillis,
+        work: impl FnOnce(&mut Keyspace) -> T,
+    ) -> Option<T> {
+        let _mine = self.lock.try_lock()?;
+        Some(self.lend(now, work))
     }
 
     /// Nobody else is lent the keys while `work` goes on, which began at `now`.
@@ -58,7 +74,14 @@ impl Exclusive {
         let before = locked.held_since.get();
         let _held = Held(&locked.held_since, before);
         locked.held_since.set(before.or(Some(now)));
-        work()
+        let result = work();
+        if before.is_none() {
+            let mut keyspace = locked.keyspace.borrow_mut();
+            if keyspace.owes_turns() {
+                keyspace.give_turns();
+            }
+        }
+        result
     }
 }
 

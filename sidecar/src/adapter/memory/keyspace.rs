@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -13,6 +14,7 @@ use hashbrown::HashMap;
 
 use super::WhenFull;
 use super::collection::{Collection, Kind, Typed};
+use super::waiting::Waiting;
 use crate::adapter::mutation::Change;
 use crate::adapter::{Applied, Current, Mutation, SetCondition, StorageError, UnixMillis, Value};
 use crate::cache::store::{
@@ -51,8 +53,9 @@ pub enum Written<'a> {
     Everything,
 }
 
-/// Is told of every write, under the keyspace's lock: it neither waits nor comes back here.
-pub type Observer = Box<dyn Fn(Written<'_>) + Send + Sync>;
+/// Is told of every write and of every key that ends, under the keyspace's lock: it neither waits nor
+/// comes back here.
+pub type Observer = Arc<dyn Fn(Written<'_>) + Send + Sync>;
 
 /// How many entries a write looks at for what has expired.
 const SWEEP: usize = 16;
@@ -67,6 +70,7 @@ pub struct Keyspace {
     watched: HashMap<Box<[u8]>, Watched, RandomState>,
     last_version: u64,
     observer: Option<Observer>,
+    pub(super) waiting: Waiting,
 }
 
 /// A key whose writes somebody wants to know of.
@@ -85,6 +89,7 @@ impl Keyspace {
             watched: HashMap::default(),
             last_version: 0,
             observer: None,
+            waiting: Waiting::default(),
         }
     }
 
@@ -100,6 +105,13 @@ impl Keyspace {
 
     pub(super) fn observe(&mut self, observer: Observer) {
         self.observer = Some(observer);
+        self.observe_ends();
+    }
+
+    fn observe_ends(&mut self) {
+        if let Some(observer) = self.observer.clone() {
+            self.store.on_end(Box::new(move |key| observer(Written::Key(key))));
+        }
     }
 
     fn find(&mut self, key: &[u8]) -> Option<Found<'_, Collection>> {
@@ -140,7 +152,7 @@ impl Keyspace {
         text: &[u8],
         expires_at: Option<UnixMillis>,
     ) -> Result<(), Refusal> {
-        self.store.expire_some(self.now, SWEEP);
+        self.expire_some(SWEEP);
         let meta = Meta { expires_at, origin: None };
         self.store.insert(hash, key, Payload::Bytes(text), meta, self.now)?;
         self.wrote(key);
@@ -337,7 +349,7 @@ impl Keyspace {
 
     /// Does `mutation` to `key`.
     pub fn apply(&mut self, key: &[u8], mutation: &Mutation) -> Result<Applied, StorageError> {
-        self.store.expire_some(self.now, SWEEP);
+        self.expire_some(SWEEP);
         if self.any_collection(key).is_some() {
             return self.apply_to_collection(key, mutation);
         }
@@ -396,7 +408,7 @@ impl Keyspace {
         &mut self,
         pairs: &[(K, V)],
     ) -> Result<(), Refusal> {
-        self.store.expire_some(self.now, SWEEP);
+        self.expire_some(SWEEP);
         if let [(key, data)] = pairs {
             return self.put_string(key.as_ref(), data.as_ref(), None);
         }
@@ -412,8 +424,19 @@ impl Keyspace {
 
     /// Has room for about `bytes` more, or refuses.
     pub fn make_room(&mut self, bytes: usize) -> Result<(), Refusal> {
-        self.store.expire_some(self.now, SWEEP);
+        self.expire_some(SWEEP);
         Ok(self.store.make_room(bytes, self.now)?)
+    }
+
+    /// Looks at about `budget` entries, the next after those of the last call, and frees those that
+    /// have ended; how many.
+    pub fn expire_some(&mut self, budget: usize) -> usize {
+        self.store.expire_some(self.now, budget)
+    }
+
+    /// No key ends before this time, by what is known; `None` if none ends at all.
+    pub fn next_end(&self) -> Option<UnixMillis> {
+        self.store.next_end()
     }
 
     /// Shows about `count` keys with their types; the cursor of the next page.
@@ -435,7 +458,7 @@ impl Keyspace {
     /// How many keys there are. Where there are many, some that have expired may be counted.
     pub fn count(&mut self) -> usize {
         if self.store.figures().expiring > 0 {
-            self.store.expire_some(self.now, COUNT_SWEEP);
+            self.expire_some(COUNT_SWEEP);
         }
         self.store.len()
     }
@@ -482,7 +505,9 @@ impl Keyspace {
             watched.version = self.last_version;
         }
         let fresh = Store::new(Hasher::of_process(), self.store.limit(), self.when_full);
-        std::mem::replace(&mut self.store, fresh)
+        let gone = std::mem::replace(&mut self.store, fresh);
+        self.observe_ends();
+        gone
     }
 
     /// From now on [`Keyspace::version`] knows of the writes to `key`, until as many calls of
@@ -513,6 +538,9 @@ impl Keyspace {
     fn wrote(&mut self, key: &[u8]) {
         if let Some(observer) = &self.observer {
             observer(Written::Key(key));
+        }
+        if !self.waiting.is_empty() {
+            self.waiting.wrote(key);
         }
         if self.watched.is_empty() {
             return;

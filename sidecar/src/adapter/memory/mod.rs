@@ -10,9 +10,11 @@ use warp_crds::pattern::glob_match;
 pub mod collection;
 mod exclusive;
 mod keyspace;
+mod waiting;
 
 use exclusive::Exclusive;
 pub use keyspace::{Keyspace, Observer, Refusal, Written};
+pub use waiting::{End, Turn, Waiter};
 
 use super::{Applied, Key, Mutation, Page, Result, Storage, UnixMillis, Value};
 pub use crate::cache::store::WhenFull;
@@ -35,6 +37,11 @@ impl MemoryAdapter {
     /// Works on the keys at the time of the moment. `work` must not ask for them again.
     pub fn with<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> T {
         self.keyspace.lend(self.clock, work)
+    }
+
+    /// The same, unless somebody else is at the keys.
+    pub fn with_if_free<T>(&self, work: impl FnOnce(&mut Keyspace) -> T) -> Option<T> {
+        self.keyspace.lend_if_free(self.clock, work)
     }
 
     /// The same at a time that the caller knows.

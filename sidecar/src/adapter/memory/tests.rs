@@ -1,8 +1,10 @@
 //! What the memory storage promises beyond what every storage does.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::collection::{Hash, Kind, List, Set, Side};
 use super::*;
@@ -183,4 +185,42 @@ fn a_changed_limit_keeps_the_keys() {
     assert_eq!(adapter.get_now(KEY).unwrap().unwrap().data.len(), 100_000);
     adapter.set_limit(1 << 20);
     adapter.apply_now(b"other", &long()).unwrap();
+}
+
+#[test]
+fn who_observes_is_told_once_of_each_key_that_ends_whoever_comes_upon_it() {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    let adapter = MemoryAdapter::new(1 << 20, WhenFull::Refuse, || NOW.load(Ordering::Relaxed));
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let put = |key: &[u8], end| adapter.with(|keyspace| keyspace.put_string(key, b"v", end));
+    assert_eq!(adapter.with(|keyspace| keyspace.next_end()), None);
+    for (key, end) in
+        [(b"stays", None), (b"walk1", Some(5)), (b"walk2", Some(6)), (b"asked", Some(5))]
+    {
+        put(key, end).unwrap();
+    }
+    assert_eq!(adapter.with(|keyspace| keyspace.next_end()), Some(5));
+    let seen = Arc::clone(&told);
+    adapter.observe(Arc::new(move |written| {
+        if let Written::Key(key) = written {
+            seen.lock().push(key.to_vec());
+        }
+    }));
+    NOW.store(5, Ordering::Relaxed);
+    assert!(adapter.get_now(b"asked").unwrap().is_none());
+    assert_eq!(adapter.with(|keyspace| keyspace.expire_some(10_000)), 1);
+    assert_eq!(*told.lock(), [b"asked", b"walk1"]);
+    // After a round in which nothing was entered it is known when the other one ends.
+    assert_eq!(adapter.with(|keyspace| keyspace.expire_some(10_000)), 0);
+    assert_eq!(adapter.with(|keyspace| keyspace.next_end()), Some(6));
+    NOW.store(6, Ordering::Relaxed);
+    assert_eq!(adapter.with(|keyspace| keyspace.expire_some(10_000)), 1);
+    assert_eq!(adapter.with(|keyspace| (keyspace.next_end(), keyspace.count())), (None, 1));
+    // Of what is put after a flush it is told as well.
+    adapter.flush_now();
+    put(b"later", Some(7)).unwrap();
+    told.lock().clear();
+    NOW.store(7, Ordering::Relaxed);
+    assert_eq!(adapter.with(|keyspace| keyspace.expire_some(10_000)), 1);
+    assert_eq!(*told.lock(), [b"later"]);
 }

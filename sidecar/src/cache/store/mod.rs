@@ -76,7 +76,12 @@ pub struct Store<O> {
     evicted: u64,
     expired: u64,
     walk: Walk,
+    /// Is told of each key that is freed because it has ended.
+    on_end: Option<OnEnd>,
 }
+
+/// Is told of keys, under the lock of the store's owner.
+pub type OnEnd = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// The walk in search of what has expired, round and round.
 #[derive(Clone, Copy, Debug)]
@@ -132,7 +137,14 @@ impl<O: Weigh> Store<O> {
             evicted: 0,
             expired: 0,
             walk: Walk::START,
+            on_end: None,
         }
+    }
+
+    /// Has `on_end` told of each key that is freed from now on because it has ended, whoever comes
+    /// upon it.
+    pub fn on_end(&mut self, on_end: OnEnd) {
+        self.on_end = Some(on_end);
     }
 
     /// The hash of `key`.
@@ -423,14 +435,19 @@ impl<O: Weigh> Store<O> {
             return if eviction.release() { Ok(()) } else { Err(NoRoom) };
         };
         let gone = self.remove_at(victim.place, victim.spot);
-        let had_expired =
-            gone.and_then(|gone| gone.entry().map(|entry| entry.meta().is_expired(now)));
-        if had_expired == Some(true) {
-            self.expired += 1;
-        } else {
-            self.evicted += 1;
+        match gone.as_ref().and_then(Slot::entry) {
+            Some(entry) if entry.meta().is_expired(now) => self.count_end(gone.as_ref()),
+            _ => self.evicted += 1,
         }
         Ok(())
+    }
+
+    /// Takes note of an entry that was freed because it had ended.
+    fn count_end(&mut self, gone: Option<&Slot<O>>) {
+        self.expired += 1;
+        if let (Some(on_end), Some(entry)) = (&self.on_end, gone.and_then(Slot::entry)) {
+            on_end(entry.key());
+        }
     }
 
     /// Changes the limit and, if the store may, evicts what is above it.
@@ -461,7 +478,8 @@ impl<O: Weigh> Store<O> {
             });
             self.walk.earliest_met = self.walk.earliest_met.min(met);
             for (spot, place) in &ended {
-                self.unlink(*place, *spot);
+                let gone = self.unlink(*place, *spot);
+                self.count_end(gone.as_ref());
             }
             if let Some((_, place)) = ended.first() {
                 self.table.tidy(*place);
@@ -474,8 +492,13 @@ impl<O: Weigh> Store<O> {
             };
             self.walk.at = next;
         }
-        self.expired += freed as u64;
         freed
+    }
+
+    /// No entry ends before this time, by what is known; `None` if none ends at all. To know it
+    /// better takes another round of [`Store::expire_some`].
+    pub fn next_end(&self) -> Option<UnixMillis> {
+        (self.expiring > 0).then_some(self.walk.earliest)
     }
 
     /// Shows about `count` live entries, those after `cursor`, and gives the cursor of the next
@@ -573,8 +596,8 @@ impl<O: Weigh> Store<O> {
 
     #[cold]
     fn end(&mut self, place: u32, spot: Spot) {
-        self.remove_at(place, spot);
-        self.expired += 1;
+        let gone = self.remove_at(place, spot);
+        self.count_end(gone.as_ref());
     }
 
     fn remove_at(&mut self, place: u32, spot: Spot) -> Option<Slot<O>> {

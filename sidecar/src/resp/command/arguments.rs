@@ -120,6 +120,22 @@ pub(super) enum NumberOfKeys {
     TooMany,
 }
 
+/// The keys of LMPOP and its kin, whose number stands at `at`, what says which end of them is meant,
+/// and the options.
+pub(super) fn keys_to_pop_from(
+    arguments: Arguments<'_>,
+    at: usize,
+) -> Result<(Arguments<'_>, &[u8], Arguments<'_>), Reply> {
+    let (keys, options) = numbered_keys(arguments, at).map_err(|wrong| match wrong {
+        NumberOfKeys::NotANumber | NumberOfKeys::NotPositive => {
+            Reply::err("numkeys should be greater than 0")
+        }
+        NumberOfKeys::TooMany => SYNTAX_ERROR,
+    })?;
+    let (which, options) = options.split_first().ok_or(SYNTAX_ERROR)?;
+    Ok((keys, which, options))
+}
+
 /// COUNT, which LMPOP and ZMPOP take and which is more than 0; 1 if it isn't there.
 pub(super) fn pop_count(options: &[&[u8]]) -> Result<usize, Reply> {
     const WRONG: &str = "ERR count should be greater than 0";

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
-use super::arguments::{SYNTAX_ERROR, is};
+use super::arguments::{SYNTAX_ERROR, integer, is};
 use super::tracking::{caching, getredir, tracking, trackinginfo};
 use super::{Call, Command, NO_KEYS, Outcome, wrong_number};
+use crate::adapter::memory::End;
 use crate::resp::number::parse_i64;
 use crate::resp::reply::Reply;
 use crate::resp::session::Replies;
@@ -36,6 +37,7 @@ const SUBCOMMANDS: &[Command] = &[
     Command::new("client|setname", 3, PLAIN, NO_KEYS, "2.6.9", "Sets the connection name.", setname),
     Command::new("client|tracking", -3, PLAIN, NO_KEYS, "6.0.0", "Controls server-assisted client-side caching for the connection.", tracking),
     Command::new("client|trackinginfo", 2, PLAIN, NO_KEYS, "6.2.0", "Returns information about server-assisted client-side caching for the connection.", trackinginfo),
+    Command::new("client|unblock", -3, ADMIN, NO_KEYS, "5.0.0", "Unblocks a client blocked by a blocking command from a different connection.", unblock),
 ];
 
 const HELP: &[&str] = &[
@@ -73,6 +75,8 @@ const HELP: &[&str] = &[
     "    Control server assisted client side caching.",
     "TRACKINGINFO",
     "    Report tracking status for the current connection.",
+    "UNBLOCK <clientid> [TIMEOUT|ERROR]",
+    "    Unblock the specified blocked client.",
     "HELP",
     "    Print this help.",
 ];
@@ -214,6 +218,23 @@ pub(super) fn set_name(call: &Call<'_>, name: &[u8]) -> Result<(), Reply> {
     let name = Bytes::copy_from_slice(name);
     call.session.admission.client.with_state(|state| state.name = name);
     Ok(())
+}
+
+/// Ends another client's wait for a key. What waits at a Redis behind Warp is Redis' own, and its
+/// clients have other numbers.
+fn unblock(call: &mut Call<'_>) -> Result<Outcome, Reply> {
+    let end = match &call.arguments[3..] {
+        [] => End::TimedOut,
+        [how] if is(how, "TIMEOUT") => End::TimedOut,
+        [how] if is(how, "ERROR") => End::Unblocked,
+        [_] => return Err(Reply::err("CLIENT UNBLOCK reason should be TIMEOUT or ERROR")),
+        _ => return Err(SYNTAX_ERROR),
+    };
+    let ended = match u64::try_from(integer(call.arguments[2])?) {
+        Ok(id) => call.view.on_keyspace(|keyspace| keyspace.end_wait(id, end)) == Some(true),
+        Err(_) => false,
+    };
+    Ok(Outcome::Reply(Reply::Integer(ended.into())))
 }
 
 /// Whether a text can stand in CLIENT LIST, whose fields are separated by blanks.

@@ -87,6 +87,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
     call.view.settle();
     let figures = call.engine.figures();
     let clients = &call.host.clients;
+    let blocked = call.view.on_keyspace(|keyspace| keyspace.waits()).unwrap_or_default();
     let same = str::to_owned;
     match section {
         Section::Server => vec![
@@ -106,7 +107,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
             ("connected_clients", clients.len().to_string()),
             ("cluster_connections", same("0")),
             ("maxclients", clients.limit().to_string()),
-            ("blocked_clients", same("0")),
+            ("blocked_clients", blocked.to_string()),
             ("tracking_clients", call.engine.tracking().clients().to_string()),
         ],
         Section::Memory => {
@@ -139,6 +140,7 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
                 ("total_connections_received", clients.admitted().to_string()),
                 ("total_commands_processed", clients.commands().to_string()),
                 ("rejected_connections", clients.refused().to_string()),
+                ("expired_keys", figures.expired.to_string()),
                 ("evicted_keys", evicted.to_string()),
                 ("keyspace_hits", figures.hits.to_string()),
                 ("keyspace_misses", figures.misses.to_string()),
@@ -162,7 +164,10 @@ fn lines(section: Section, call: &Call<'_>) -> Vec<(&'static str, String)> {
         // DBSIZE asks the storage; INFO is what clients send first and mustn't depend on it.
         Section::Keyspace if figures.entries == 0 => Vec::new(),
         Section::Keyspace => {
-            vec![("db0", format!("keys={},expires=0,avg_ttl=0", figures.entries))]
+            vec![(
+                "db0",
+                format!("keys={},expires={},avg_ttl=0", figures.entries, figures.expiring),
+            )]
         }
         Section::Warp => vec![
             ("cluster", figures.cluster.clone()),

@@ -130,6 +130,7 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
     match group {
         "string" => categories.push("@string"),
         "bitmap" => categories.push("@bitmap"),
+        "hyperloglog" => categories.push("@hyperloglog"),
         "hash" => categories.push("@hash"),
         "list" => categories.push("@list"),
         "set" => categories.push("@set"),
@@ -139,6 +140,9 @@ fn categories(command: &Command, group: &str) -> Vec<&'static str> {
         _ => {}
     }
     categories.push(if has("fast") { "@fast" } else { "@slow" });
+    if has("blocking") {
+        categories.push("@blocking");
+    }
     categories
 }
 

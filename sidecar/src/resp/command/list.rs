@@ -1,7 +1,7 @@
-//! Commands on lists, but those that wait for an element.
+//! Commands on lists, but those that wait for an element, which are `blocking`.
 
 use super::arguments::{
-    NumberOfKeys, SYNTAX_ERROR, integer, is, not_negative, numbered_keys, places, pop_count,
+    SYNTAX_ERROR, integer, is, keys_to_pop_from, not_negative, places, pop_count,
 };
 use super::{Call, Command, NUMBERED_KEYS, ONE_KEY, Outcome, TWO_KEYS};
 use crate::adapter::memory::Keyspace;
@@ -98,7 +98,7 @@ fn pop(call: &Call<'_>, side: Side, name: &str) -> Result<Outcome, Reply> {
 }
 
 /// Takes up to `count` elements; nothing if there is no list.
-fn pop_some(
+pub(super) fn pop_some(
     keyspace: &mut Keyspace,
     key: &[u8],
     side: Side,
@@ -114,7 +114,7 @@ fn pop_some(
 }
 
 /// LEFT or RIGHT.
-fn side(argument: &[u8]) -> Result<Side, Reply> {
+pub(super) fn side(argument: &[u8]) -> Result<Side, Reply> {
     if is(argument, "LEFT") {
         Ok(Side::Left)
     } else if is(argument, "RIGHT") {
@@ -125,15 +125,7 @@ fn side(argument: &[u8]) -> Result<Side, Reply> {
 }
 
 fn lmpop(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let (keys, options) = numbered_keys(call.arguments, 1).map_err(|wrong| match wrong {
-        NumberOfKeys::NotANumber | NumberOfKeys::NotPositive => {
-            Reply::err("numkeys should be greater than 0")
-        }
-        NumberOfKeys::TooMany => SYNTAX_ERROR,
-    })?;
-    let [which, options @ ..] = options else {
-        return Err(SYNTAX_ERROR);
-    };
+    let (keys, which, options) = keys_to_pop_from(call.arguments, 1)?;
     let (side, count) = (side(which)?, pop_count(options)?);
     call.on_keyspace(|keyspace| {
         for key in keys {
@@ -290,40 +282,55 @@ fn ltrim(call: &mut Call<'_>) -> Result<Outcome, Reply> {
 
 fn lmove(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     let (from_side, to_side) = (side(call.arguments[3])?, side(call.arguments[4])?);
-    move_one(call, from_side, to_side)
+    move_now(call, from_side, to_side)
 }
 
 fn rpoplpush(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    move_one(call, Side::Right, Side::Left)
+    move_now(call, Side::Right, Side::Left)
 }
 
-fn move_one(call: &Call<'_>, from_side: Side, to_side: Side) -> Result<Outcome, Reply> {
+fn move_now(call: &Call<'_>, from_side: Side, to_side: Side) -> Result<Outcome, Reply> {
     let (from, to) = (call.arguments[1], call.arguments[2]);
     call.on_keyspace(|keyspace| {
-        if keyspace.collection::<List>(from)?.is_none() {
-            return Ok(Reply::Null);
-        }
-        keyspace.collection::<List>(to)?;
-        if from == to {
-            // In one step, so that a list of one element doesn't go with its expiry.
-            let moved = keyspace.change_found(from, |list: &mut List| {
-                let element = list.pop(from_side);
-                if let Some(element) = &element {
-                    list.push(to_side, element);
-                }
-                Ok::<_, Reply>(element)
-            })?;
-            return Ok(moved.flatten().map_or(Reply::Null, |element| Reply::bulk(&element)));
-        }
-        let popped = keyspace
-            .change_found(from, |list: &mut List| Ok::<_, Reply>(list.pop(from_side)))?
-            .flatten();
-        let Some(element) = popped else {
-            return Ok(Reply::Null);
-        };
-        keyspace.change(to, |list: &mut List| {
-            list.push(to_side, &element);
-            Ok(Reply::bulk(&element))
-        })
+        let moved = move_one(keyspace, (from, from_side), (to, to_side))?;
+        Ok(moved.unwrap_or(Reply::Null))
     })
+}
+
+/// Moves an element from one list to another; nothing if there is none. *An element for which there
+/// is no room where it goes stays where it is.*
+pub(super) fn move_one(
+    keyspace: &mut Keyspace,
+    (from, from_side): (&[u8], Side),
+    (to, to_side): (&[u8], Side),
+) -> Result<Option<Reply>, Reply> {
+    if keyspace.collection::<List>(from)?.is_none() {
+        return Ok(None);
+    }
+    keyspace.collection::<List>(to)?;
+    if from == to {
+        // In one step, so that a list of one element doesn't go with its expiry.
+        let moved = keyspace.change_found(from, |list: &mut List| {
+            let element = list.pop(from_side);
+            if let Some(element) = &element {
+                list.push(to_side, element);
+            }
+            Ok::<_, Reply>(element)
+        })?;
+        return Ok(moved.flatten().map(|element| Reply::bulk(&element)));
+    }
+    let place = if from_side == Side::Left { 0 } else { -1 };
+    let element = keyspace.collection::<List>(from)?.and_then(|list| list.get(place));
+    let Some(element) = element.map(<[u8]>::to_vec) else {
+        return Ok(None);
+    };
+    keyspace.change(to, |list: &mut List| {
+        list.push(to_side, &element);
+        Ok::<_, Reply>(())
+    })?;
+    keyspace.change_found(from, |list: &mut List| {
+        list.pop(from_side);
+        Ok::<_, Reply>(())
+    })?;
+    Ok(Some(Reply::Bulk(element.into())))
 }

@@ -23,10 +23,14 @@ use crate::core::{Engine, Lent, Moment, View};
 
 mod arguments;
 mod bitmap;
+mod blocking;
 mod client;
+mod config;
 mod connection;
+mod diagnosis;
 mod expiry;
 mod hash;
+mod hyperloglog;
 mod info;
 mod introspection;
 mod key;
@@ -44,10 +48,13 @@ mod sorted_set;
 mod string;
 mod string_in_memory;
 mod table;
+mod timing;
 mod tracking;
 mod transaction;
 
+pub use blocking::Wait;
 pub use table::{COMMANDS, Entry, find};
+pub(super) use timing::Pending;
 pub(super) use tracking::note_relayed;
 pub(super) use transaction::{keys_of_all, queue};
 
@@ -117,10 +124,25 @@ pub enum Outcome {
     Write(Work),
     /// It is for the Redis behind Warp.
     Relay,
+    /// It waits for one of its keys.
+    Wait(Wait),
     /// WATCH over a storage that must be asked for the keys' versions.
     Watch(Vec<Key>),
-    /// EXEC over such a storage: these commands, if the watched keys have still these versions.
-    Transaction(Vec<Vec<Bytes>>, Vec<(Key, u64)>),
+    /// EXEC or a script over such a storage.
+    Lock(Box<Locked>),
+}
+
+/// What is executed when the keys that it names are locked for it in the storage.
+#[derive(Debug)]
+pub struct Locked {
+    /// The commands.
+    pub(super) commands: Vec<Vec<Bytes>>,
+    /// The versions that the watched keys must still have.
+    pub(super) watched: Vec<(Key, u64)>,
+    /// Whether the reply is the list of theirs, or that of the only one.
+    pub(super) is_list: bool,
+    /// What measures it.
+    pub(super) pending: Option<Pending>,
 }
 
 /// A command that was called.
@@ -142,6 +164,19 @@ pub struct Call<'a> {
     pub now: Moment,
     /// Where replies are written.
     pub out: &'a mut Vec<u8>,
+    /// From where it came.
+    pub origin: Origin,
+}
+
+/// From where a command came. *Only a client's own command waits for a key.*
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client sent it.
+    Client,
+    /// It was queued, and is executed by EXEC.
+    Queued,
+    /// A script called it.
+    Script,
 }
 
 /// No argument is a key.
@@ -214,14 +249,28 @@ impl fmt::Debug for Outcome {
             Self::Read(_) => f.write_str("Read"),
             Self::Write(_) => f.write_str("Write"),
             Self::Relay => f.write_str("Relay"),
+            Self::Wait(_) => f.write_str("Wait"),
             Self::Watch(_) => f.write_str("Watch"),
-            Self::Transaction(..) => f.write_str("Transaction"),
+            Self::Lock(_) => f.write_str("Lock"),
         }
     }
 }
 
 /// Runs the command that `call` names, which `entry` is the table's entry of, if it has one.
 pub fn execute(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
+    let outcome = if timing::is_observed(entry, call) {
+        timing::observe(entry, call)
+    } else {
+        dispatch(entry, call)
+    };
+    match outcome {
+        Outcome::Read(work) => Outcome::Read(timing::follow(entry, call, work)),
+        Outcome::Write(work) => Outcome::Write(timing::follow(entry, call, work)),
+        other => other,
+    }
+}
+
+fn dispatch(entry: Option<&Entry>, call: &mut Call<'_>) -> Outcome {
     match entry {
         Some(entry) if entry.command.reach != Reach::AnyStorage && call.is_redis() => call.relay(),
         Some(entry) => match run(entry.command, call) {
@@ -318,7 +367,7 @@ fn holds_strings_only(command: &Command, arguments: &[&[u8]], view: &View) -> Re
     Reply::err(&format!(
         "class '{class}' keeps its keys as rows of a SQL table (storage {}), which hold strings \
          only: {name} needs storage memory or redis",
-        view.storage().kind(),
+        view.kind(),
     ))
 }
 
@@ -394,9 +443,10 @@ impl Call<'_> {
         if command.flags.contains(&"denyoom") {
             self.make_room()?;
         }
-        match self.view.storage().as_memory() {
-            Some(_) => Ok(()),
-            None => Err(holds_strings_only(command, self.arguments, self.view)),
+        if self.is_in_memory() && !self.view.is_scratch() {
+            Ok(())
+        } else {
+            Err(holds_strings_only(command, self.arguments, self.view))
         }
     }
 
@@ -419,6 +469,11 @@ impl Call<'_> {
         }
     }
 
+    /// Whether the keys are in the sidecar's memory, for good or for a transaction.
+    fn is_in_memory(&self) -> bool {
+        self.view.storage().as_memory().is_some()
+    }
+
     fn now(&self) -> UnixMillis {
         self.now.unix
     }
@@ -430,7 +485,7 @@ impl Call<'_> {
 
     /// Executes another command as if the client had sent it, and appends its reply to
     /// [`Call::out`]; `None` where it would have to wait, which is done to nothing.
-    fn nested(&mut self, arguments: &[&[u8]]) -> Option<()> {
+    fn nested(&mut self, arguments: &[&[u8]], origin: Origin) -> Option<()> {
         let outcome = execute(
             find(arguments[0]),
             &mut Call {
@@ -442,6 +497,7 @@ impl Call<'_> {
                 hash: None,
                 now: self.now,
                 out: &mut *self.out,
+                origin,
             },
         );
         match outcome {
@@ -457,9 +513,14 @@ impl Call<'_> {
     /// Executes queued commands one after the other, and writes the list of their replies.
     pub(super) fn run_all(&mut self, commands: &[Vec<Bytes>]) {
         reply::put_length(self.out, b'*', commands.len());
+        self.run_each(commands);
+    }
+
+    /// The same without the list's head.
+    pub(super) fn run_each(&mut self, commands: &[Vec<Bytes>]) {
         for command in commands {
             let arguments = lent(command);
-            if self.nested(&arguments).is_none() {
+            if self.nested(&arguments, Origin::Queued).is_none() {
                 let name = shown(arguments[0], 128).to_ascii_uppercase();
                 let refusal = Reply::err(&format!("{name} can't be part of a transaction"));
                 refusal.encode(self.session.protocol, self.out);

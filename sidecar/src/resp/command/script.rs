@@ -1,4 +1,9 @@
-//! EVAL and its kin, and SCRIPT, over the memory storage. Over a Redis they are Redis' own.
+//! EVAL and its kin, and SCRIPT. Over a Redis they are Redis' own.
+//!
+//! Over a SQL table a script is a transaction: the keys that it names are locked in the storage and
+//! read, it runs on a memory that holds them and nothing else, and what it has changed there is
+//! stored by one commit before its reply is given. *What it reads is true until that commit, and a
+//! commit that fails leaves nothing of it.* So it can read and write its `KEYS` only.
 //!
 //! A script's commands are Warp's commands: each goes through the table as if a client had sent it,
 //! while the script has the keys for itself ([`View::exclusively`](crate::core::View)). So a
@@ -16,7 +21,12 @@ use bytes::Bytes;
 
 use super::arguments::{Arguments, integer, is};
 use super::client::{help_text, needs_subcommand};
-use super::{Call, Command, Keys, NO_KEYS, Outcome, find, subcommand_of};
+use super::introspection::keys_of;
+use super::transaction::names_keys;
+use super::{
+    Call, Command, Keys, Locked, NO_KEYS, Origin, Outcome, Pending, find, kept_all, shown,
+    subcommand_of,
+};
 use crate::resp::reply::Reply;
 use crate::resp::script::{self, Flags, Interpreter, Limits, Script, Sha, Ticket};
 
@@ -33,17 +43,17 @@ const KEYS_BEHIND_TEXT: Keys = Keys { numbered: 2, ..NO_KEYS };
 
 #[rustfmt::skip]
 pub(super) const FAMILY: &[Command] = &[
-    Command::new("eval", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script.", eval).in_memory(),
-    Command::new("evalsha", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script by SHA1 digest.", evalsha).in_memory(),
-    Command::new("eval_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script.", eval_ro).in_memory(),
-    Command::new("evalsha_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script by SHA1 digest.", evalsha_ro).in_memory(),
-    Command::new("script", -2, &[], NO_KEYS, "2.6.0", "A container for Lua scripts management commands.", needs_subcommand).in_memory()
+    Command::new("eval", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script.", eval).beside_redis(),
+    Command::new("evalsha", -3, EVAL, KEYS_BEHIND_TEXT, "2.6.0", "Executes a server-side Lua script by SHA1 digest.", evalsha).beside_redis(),
+    Command::new("eval_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script.", eval_ro).beside_redis(),
+    Command::new("evalsha_ro", -3, EVAL_RO, KEYS_BEHIND_TEXT, "7.0.0", "Executes a read-only server-side Lua script by SHA1 digest.", evalsha_ro).beside_redis(),
+    Command::new("script", -2, &[], NO_KEYS, "2.6.0", "A container for Lua scripts management commands.", needs_subcommand).beside_redis()
         .with_subcommands(&[
-            Command::new("script|exists", -3, NOSCRIPT, NO_KEYS, "2.6.0", "Determines whether server-side Lua scripts exist in the script cache.", exists).in_memory(),
-            Command::new("script|flush", -2, NOSCRIPT, NO_KEYS, "2.6.0", "Removes all server-side Lua scripts from the script cache.", flush).in_memory(),
-            Command::new("script|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", help).in_memory(),
-            Command::new("script|kill", 2, KILL, NO_KEYS, "2.6.0", "Terminates a server-side Lua script during execution.", kill).in_memory(),
-            Command::new("script|load", 3, LOAD, NO_KEYS, "2.6.0", "Loads a server-side Lua script to the script cache.", load).in_memory(),
+            Command::new("script|exists", -3, NOSCRIPT, NO_KEYS, "2.6.0", "Determines whether server-side Lua scripts exist in the script cache.", exists).beside_redis(),
+            Command::new("script|flush", -2, NOSCRIPT, NO_KEYS, "2.6.0", "Removes all server-side Lua scripts from the script cache.", flush).beside_redis(),
+            Command::new("script|help", 2, PLAIN, NO_KEYS, "5.0.0", "Returns helpful text about the different subcommands.", help).beside_redis(),
+            Command::new("script|kill", 2, KILL, NO_KEYS, "2.6.0", "Terminates a server-side Lua script during execution.", kill).beside_redis(),
+            Command::new("script|load", 3, LOAD, NO_KEYS, "2.6.0", "Loads a server-side Lua script to the script cache.", load).beside_redis(),
         ]),
 ];
 
@@ -116,6 +126,13 @@ fn evaluate(call: &mut Call<'_>, named: Named, access: Access) -> Result<Outcome
                 .ok_or(Reply::Error(NO_SCRIPT.into()))?,
         };
         let access = granted(script.flags, access)?;
+        if !call.is_in_memory() {
+            let commands = vec![kept_all(call.arguments)];
+            let entry = find(call.arguments[0]);
+            let pending = entry.map(|entry| Pending::new(entry.command, call));
+            let locked = Locked { commands, watched: Vec::new(), is_list: false, pending };
+            return Ok(Outcome::Lock(Box::new(locked)));
+        }
         refuse_when_full(call, script.flags)?;
         let (view, host, now) = (call.view, call.host, call.now);
         let reply = view.exclusively(now, || {
@@ -186,14 +203,19 @@ fn run(
     let reply = interpreter.run(script, keys, arguments, &mut |asked: script::Call<'_>| {
         call.session.protocol = asked.protocol;
         permitted(asked.arguments, access, ticket)
+            .and_then(|command| has_its_keys(command, asked.arguments, keys, call))
             .map_or_else(|refused| refused, |()| command(call, asked.arguments))
     });
     (call.session.last_command, call.session.protocol) = (name, protocol);
     reply
 }
 
-/// Whether a script may call the command that `arguments` name.
-fn permitted(arguments: &[&[u8]], access: Access, ticket: &Ticket<'_>) -> Result<(), Reply> {
+/// The command that `arguments` name, if a script may call it.
+fn permitted(
+    arguments: &[&[u8]],
+    access: Access,
+    ticket: &Ticket<'_>,
+) -> Result<&'static Command, Reply> {
     let command = find(arguments[0])
         .and_then(|entry| subcommand_of(entry.command, arguments).ok())
         .ok_or_else(|| Reply::err("Unknown Redis command called from script"))?;
@@ -207,14 +229,36 @@ fn permitted(arguments: &[&[u8]], access: Access, ticket: &Ticket<'_>) -> Result
     } else if is("write") && !ticket.may_write() {
         Err(Reply::err("Script killed by user with SCRIPT KILL..."))
     } else {
-        Ok(())
+        Ok(command)
+    }
+}
+
+/// Whether a script that runs on locked keys has those of a command among its own.
+fn has_its_keys(
+    command: &Command,
+    arguments: &[&[u8]],
+    keys: &[&[u8]],
+    call: &Call<'_>,
+) -> Result<(), Reply> {
+    if !call.view.is_scratch() {
+        return Ok(());
+    }
+    names_keys(command)?;
+    match keys_of(command, arguments).find(|key| !keys.contains(key)) {
+        None => Ok(()),
+        Some(key) => Err(Reply::err(&format!(
+            "a script over a SQL table (storage {}) has the keys that its KEYS name, and '{}' isn't \
+             one of them",
+            call.view.kind(),
+            shown(key, 64),
+        ))),
     }
 }
 
 /// Executes a command of a script as if a client had sent it.
 fn command(call: &mut Call<'_>, arguments: &[&[u8]]) -> Reply {
     let mark = call.out.len();
-    let answered = call.nested(arguments);
+    let answered = call.nested(arguments, Origin::Script);
     let reply = Bytes::copy_from_slice(&call.out[mark..]);
     call.out.truncate(mark);
     answered.map_or_else(

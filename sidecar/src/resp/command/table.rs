@@ -5,8 +5,9 @@ use std::sync::LazyLock;
 use hashbrown::HashMap;
 
 use super::{
-    Command, bitmap, client, connection, expiry, hash, introspection, key, keyspace, list, object,
-    pubsub, scan, script, server, set, sort, sorted_set, string, string_in_memory, transaction,
+    Command, bitmap, blocking, client, config, connection, diagnosis, expiry, hash, hyperloglog,
+    introspection, key, keyspace, list, object, pubsub, scan, script, server, set, sort,
+    sorted_set, string, string_in_memory, transaction,
 };
 
 /// A command with its place in the table.
@@ -18,18 +19,23 @@ pub struct Entry {
     pub command: &'static Command,
     /// The family that COMMAND DOCS puts it in.
     pub group: &'static str,
+    /// Whether it does little, however much its key holds.
+    pub is_quick: bool,
 }
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 20] = [
+    let families: [(&str, &'static [Command]); 25] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
+        ("hyperloglog", hyperloglog::FAMILY),
         ("hash", hash::FAMILY),
         ("list", list::FAMILY),
+        ("list", blocking::LISTS),
         ("set", set::FAMILY),
         ("sorted-set", sorted_set::FAMILY),
+        ("sorted-set", blocking::SORTED_SETS),
         ("generic", key::FAMILY),
         ("generic", keyspace::FAMILY),
         ("generic", object::FAMILY),
@@ -43,11 +49,19 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         ("connection", client::FAMILY),
         ("server", introspection::FAMILY),
         ("server", server::FAMILY),
+        ("server", config::FAMILY),
+        ("server", diagnosis::FAMILY),
     ];
     let commands = families
         .iter()
         .flat_map(|(group, commands)| commands.iter().map(move |command| (*group, command)));
-    commands.enumerate().map(|(index, (group, command))| Entry { index, command, group }).collect()
+    let is_quick = |command: &Command| {
+        // Redis doesn't call SET fast, since it may wait for memory that others use.
+        command.subcommands.is_empty() && (command.flags.contains(&"fast") || command.name == "set")
+    };
+    let entry =
+        |(index, (group, command))| Entry { index, command, group, is_quick: is_quick(command) };
+    commands.enumerate().map(entry).collect()
 });
 
 /// The commands by their names. Most names are of at most eight letters, which are compared as one

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::introspection::keys_of;
 use super::{
-    ALL_KEYS, Call, Command, Entry, NO_KEYS, Outcome, Reach, find, kept, kept_all, lent,
-    subcommand_of, wrong_number,
+    ALL_KEYS, Call, Command, Entry, Locked, NO_KEYS, Outcome, Pending, Reach, find, kept, kept_all,
+    lent, subcommand_of, wrong_number,
 };
 use crate::adapter::Key;
 use crate::core::View;
@@ -63,6 +63,11 @@ fn check(command: &Command, arguments: &[&[u8]], view: &View) -> Result<(), Repl
     if command.reach == Reach::Memory {
         return Err(super::holds_strings_only(command, arguments, view));
     }
+    names_keys(command)
+}
+
+/// Whether a command names the keys that it is about, if it is about any.
+pub(super) fn names_keys(command: &Command) -> Result<(), Reply> {
     let is_about_data = ["readonly", "write"].iter().any(|flag| command.flags.contains(flag));
     if is_about_data && command.keys == NO_KEYS {
         let name = command.name.to_ascii_uppercase();
@@ -113,7 +118,9 @@ fn exec(call: &mut Call<'_>) -> Result<Outcome, Reply> {
             })
         }
         Taken::Commands(commands, watch) => {
-            Ok(Outcome::Transaction(commands, watch.into_versions()))
+            let watched = watch.into_versions();
+            let pending = find(b"exec").map(|entry| Pending::new(entry.command, call));
+            Ok(Outcome::Lock(Box::new(Locked { commands, watched, is_list: true, pending })))
         }
     }
 }

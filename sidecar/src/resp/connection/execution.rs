@@ -10,7 +10,7 @@ use super::{Connection, Done, ForRedis, Form, Held, LONGEST_LINE, Prepared, Slot
 use crate::adapter::Key;
 use crate::cache::store::Hash;
 use crate::core::Begun;
-use crate::resp::command::{self, Call, Outcome};
+use crate::resp::command::{self, Call, Locked, Origin, Outcome};
 use crate::resp::queue::Queue;
 use crate::resp::relay::{self, Link, Relayed};
 use crate::resp::reply::{Protocol, Reply};
@@ -230,6 +230,7 @@ impl Connection {
                 hash,
                 now: turn.now,
                 out: &mut turn.out,
+                origin: Origin::Client,
             },
         );
         let mut form = self.form(skipped);
@@ -243,6 +244,10 @@ impl Connection {
                 self.answer(reply, form, turn);
             }
             Outcome::Reply(reply) => self.answer(reply, form, turn),
+            Outcome::Wait(wait) => {
+                self.session.admission.client.with_state(|state| state.is_blocked = true);
+                self.held = Some(Held::Wait(wait, form));
+            }
             Outcome::Read(work) => self.wait_for(work.map(move |reply| Done::Reply(reply, form))),
             Outcome::Write(work) => self.held = Some(Held::Write(work, form)),
             Outcome::Relay if is_subscribing(name) || is_monitor(name) => {
@@ -250,9 +255,7 @@ impl Connection {
             }
             Outcome::Relay => self.hold_for_redis(command::kept_all(arguments), form, None),
             Outcome::Watch(keys) => self.held = Some(Held::Watch(keys, form)),
-            Outcome::Transaction(commands, watched) => {
-                self.held = Some(Held::Transaction(commands, watched, form));
-            }
+            Outcome::Lock(locked) => self.held = Some(Held::Lock(locked, form)),
         }
         self.closing |= self.session.closing;
         if was_queueing != self.session.queue.is_open() {
@@ -306,6 +309,10 @@ impl Connection {
             Held::Write(work, form) => {
                 self.wait_for(work.map(move |reply| Done::Reply(reply, form)));
             }
+            Held::Wait(wait, form) => {
+                let reply = wait.reply(self.gone.clone());
+                self.wait_for(reply.map(move |reply| Done::Waited(reply, form)));
+            }
             Held::Relay(batch) => {
                 let protocol = batch.first().map_or_else(Protocol::default, |c| c.form.protocol);
                 let (commands, forms) = batch
@@ -329,11 +336,11 @@ impl Connection {
                     form,
                 )
             }),
-            Held::Transaction(commands, watched, form) => {
-                let mut keys = command::keys_of_all(&commands);
-                keys.extend(watched.iter().map(|(key, _)| key.clone()));
+            Held::Lock(locked, form) => {
+                let mut keys = command::keys_of_all(&locked.commands);
+                keys.extend(locked.watched.iter().map(|(key, _)| key.clone()));
                 self.wait_for(async move {
-                    Done::Begun(engine.begin(keys).await.map(Box::new), commands, watched, form)
+                    Done::Begun(engine.begin(keys).await.map(Box::new), locked, form)
                 });
             }
             Held::Subscribe(arguments, form) => self.wait_for(async move {
@@ -351,6 +358,14 @@ impl Connection {
         }
         match done {
             Done::Reply(reply, form) => send(&reply, form, turn),
+            Done::Waited(reply, form) => {
+                self.session.admission.client.with_state(|state| state.is_blocked = false);
+                match reply {
+                    Some(reply) => send(&reply, form, turn),
+                    // What it sent behind the command goes with it.
+                    None => self.closing = true,
+                }
+            }
             Done::Relayed(relayed, forms) => {
                 let Relayed { link, replies, broken } = *relayed;
                 self.link = link;
@@ -360,15 +375,15 @@ impl Connection {
                 }
                 self.publish_state();
             }
-            Done::Watched(Err(error), form) | Done::Begun(Err(error), _, _, form) => {
+            Done::Watched(Err(error), form) | Done::Begun(Err(error), _, form) => {
                 send(&command::failure(&error), form, turn);
             }
             Done::Watched(Ok(versions), form) => {
                 self.session.queue.watch().add_versions(versions);
                 send(&Reply::OK, form, turn);
             }
-            Done::Begun(Ok(begun), commands, watched, form) => {
-                self.execute_locked(*begun, &commands, &watched, form, turn);
+            Done::Begun(Ok(begun), locked, form) => {
+                self.execute_locked(*begun, *locked, form, turn);
             }
             Done::Opened(Err(error), _, form) => send(&command::failure(&error), form, turn),
             Done::Opened(Ok(stream), arguments, _) => {
@@ -383,16 +398,10 @@ impl Connection {
         }
     }
 
-    /// Executes queued commands on the keys that are locked for them, and has what they change
-    /// stored; or nothing, if a watched key has another version.
-    fn execute_locked(
-        &mut self,
-        begun: Begun,
-        commands: &[Vec<Bytes>],
-        watched: &[(Key, u64)],
-        form: Form,
-        turn: &mut Turn,
-    ) {
+    /// Executes commands on the keys that are locked for them, and has what they change stored; or
+    /// nothing, if a watched key has another version.
+    fn execute_locked(&mut self, begun: Begun, locked: Locked, form: Form, turn: &mut Turn) {
+        let Locked { commands, watched, is_list, pending } = locked;
         self.alone = true;
         let has_changed = |(key, version): &(Key, u64)| {
             begun.versions().any(|(locked, now)| locked == key && now != *version)
@@ -413,11 +422,19 @@ impl Connection {
             hash: None,
             now: turn.now,
             out: &mut replies,
+            origin: Origin::Queued,
         };
-        call.run_all(commands);
+        if is_list {
+            call.run_all(&commands);
+        } else {
+            call.run_each(&commands);
+        }
         let engine = Arc::clone(&self.common.engine);
         self.wait_for(async move {
             let committed = engine.commit(begun).await;
+            if let Some(pending) = pending {
+                pending.end();
+            }
             let replies = committed.map(|()| Reply::Raw(replies.into()));
             Done::Reply(replies.unwrap_or_else(|error| command::failure(&error)), form)
         });

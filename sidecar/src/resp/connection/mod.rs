@@ -19,7 +19,7 @@ use tokio::runtime::Handle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::clients::Admission;
-use super::command::{Entry, Work};
+use super::command::{Entry, Locked, Wait, Work};
 use super::event_loop::Address;
 use super::host::Host;
 use super::metrics::{Metrics, Tally};
@@ -190,21 +190,23 @@ pub(super) struct Form {
 /// What waits for the line to be empty.
 enum Held {
     Write(Work, Form),
+    Wait(Wait, Form),
     /// Commands that go to Redis at once.
     Relay(Vec<ForRedis>),
     Subscribe(Vec<Bytes>, Form),
     Watch(Vec<Key>, Form),
-    Transaction(Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
+    Lock(Box<Locked>, Form),
 }
 
 impl std::fmt::Debug for Held {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Write(..) => "Write",
+            Self::Wait(..) => "Wait",
             Self::Relay(_) => "Relay",
             Self::Subscribe(..) => "Subscribe",
             Self::Watch(..) => "Watch",
-            Self::Transaction(..) => "Transaction",
+            Self::Lock(..) => "Lock",
         })
     }
 }
@@ -221,14 +223,16 @@ struct ForRedis {
 #[derive(Debug)]
 pub(super) enum Done {
     Reply(Reply, Form),
+    /// A wait for a key is over; nobody waits for the reply if there is none.
+    Waited(Option<Reply>, Form),
     /// The last are the commands' forms, and the replies that are given instead of Redis' own.
     Relayed(Box<Relayed>, Vec<(Form, Option<Reply>)>),
     /// A line for messages, and the first command on it.
     Opened(Result<RelayStream, StorageError>, Vec<Bytes>, Form),
     /// Versions of keys to watch.
     Watched(Result<Vec<(Key, u64)>, StorageError>, Form),
-    /// The keys of queued commands are locked; the commands, and the versions they count on.
-    Begun(Result<Box<Begun>, StorageError>, Vec<Vec<Bytes>>, Vec<(Key, u64)>, Form),
+    /// The keys of commands are locked.
+    Begun(Result<Box<Begun>, StorageError>, Box<Locked>, Form),
 }
 
 impl Connection {
@@ -353,6 +357,9 @@ impl Connection {
 
     /// Whether nothing of the client's is being done, so that its silence is its own.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.is_empty() && !(self.subscription.is_some() || self.session.is_subscribed())
+        let listens = self.subscription.is_some()
+            || self.session.is_subscribed()
+            || self.session.monitoring.is_some();
+        self.line.is_empty() && !listens
     }
 }

@@ -11,6 +11,7 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::time::Duration;
 use std::{io, mem};
 
 use rustix::event::Timespec;
@@ -22,6 +23,7 @@ use super::clients::Endpoints;
 use super::connection::{Common, Connection, End, Turn};
 use super::listener::Listener;
 use crate::cache::Millis;
+use crate::metrics::latency;
 
 mod aio;
 mod batch_io;
@@ -200,6 +202,7 @@ impl EventLoop {
             self.receive(some);
         }
         self.turn.settle(&self.common.metrics);
+        self.note_length();
         self.send();
         let mut touched = mem::take(&mut self.touched);
         for token in touched.drain(..) {
@@ -212,6 +215,16 @@ impl EventLoop {
             self.tick();
         }
         true
+    }
+
+    /// Takes note of a turn that took long to execute, while somebody wants to know.
+    fn note_length(&self) {
+        let latency = self.common.engine.latency();
+        if latency.threshold() > 0 {
+            let now = self.common.engine.now();
+            let took = Duration::from_millis(now.age.saturating_sub(self.turn.now.age));
+            latency.note(latency::Event::EventLoop, took, now.unix);
+        }
     }
 
     /// Does what the letters say; whether the loop goes on.
@@ -443,7 +456,7 @@ impl EventLoop {
         let now = self.turn.now.age;
         self.next_tick = now + TICK;
         let settings = &self.common.settings;
-        let passed = |since: Millis, limit: std::time::Duration| {
+        let passed = |since: Millis, limit: Duration| {
             u128::from(now.saturating_sub(since)) >= limit.as_millis()
         };
         self.stalled = false;

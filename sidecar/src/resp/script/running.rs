@@ -1,5 +1,7 @@
-//! The script that a server runs now, for SCRIPT KILL. There is one at most: a script has the keys
-//! for itself.
+//! The scripts that a server runs now, for SCRIPT KILL. Over the memory storage there is one at most,
+//! which has the keys for itself; over a SQL table each thread may run one.
+
+use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 
@@ -7,7 +9,13 @@ use super::{Kill, Reply};
 
 /// See the module.
 #[derive(Debug, Default)]
-pub struct Running(Mutex<Option<Run>>);
+pub struct Running(Mutex<Runs>);
+
+#[derive(Debug, Default)]
+struct Runs {
+    by_number: BTreeMap<u64, Run>,
+    last: u64,
+}
 
 #[derive(Debug)]
 struct Run {
@@ -46,26 +54,34 @@ impl From<Unkillable> for Reply {
 
 /// A script runs as long as this lives.
 #[derive(Debug)]
-pub struct Ticket<'a>(&'a Running);
+pub struct Ticket<'a> {
+    running: &'a Running,
+    number: u64,
+}
 
 impl Running {
     /// A script begins that `kill` ends.
     pub fn begin(&self, kill: Kill) -> Ticket<'_> {
-        *self.0.lock() = Some(Run { kill, state: State::Harmless });
-        Ticket(self)
+        let mut runs = self.0.lock();
+        runs.last += 1;
+        let number = runs.last;
+        runs.by_number.insert(number, Run { kill, state: State::Harmless });
+        Ticket { running: self, number }
     }
 
-    /// Ends the script that runs, unless it has written.
+    /// Ends the scripts that run, but those that have written. It fails if none is ended.
     pub fn kill(&self) -> Result<(), Unkillable> {
-        match &mut *self.0.lock() {
-            None => Err(Unkillable::NothingRuns),
-            Some(Run { state: State::HasWritten, .. }) => Err(Unkillable::HasWritten),
-            Some(run) => {
+        let mut outcome = Err(Unkillable::NothingRuns);
+        for run in self.0.lock().by_number.values_mut() {
+            if run.state == State::HasWritten {
+                outcome = outcome.or(Err(Unkillable::HasWritten));
+            } else {
                 run.state = State::Killed;
                 run.kill.kill();
-                Ok(())
+                outcome = Ok(());
             }
         }
+        outcome
     }
 }
 
@@ -73,7 +89,7 @@ impl Ticket<'_> {
     /// Whether the script may write; then it can't be killed any more. *One that was killed writes
     /// nothing.*
     pub fn may_write(&self) -> bool {
-        match &mut *self.0.0.lock() {
+        match self.running.0.lock().by_number.get_mut(&self.number) {
             Some(Run { state: State::Killed, .. }) | None => false,
             Some(run) => {
                 run.state = State::HasWritten;
@@ -85,7 +101,7 @@ impl Ticket<'_> {
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        self.0.0.lock().take();
+        self.running.0.lock().by_number.remove(&self.number);
     }
 }
 
@@ -106,5 +122,15 @@ mod tests {
         assert_eq!(running.kill(), Err(Unkillable::HasWritten));
         drop(script);
         assert_eq!(running.kill(), Err(Unkillable::NothingRuns));
+    }
+    #[test]
+    fn of_several_scripts_those_are_killed_that_have_not_written() {
+        let running = Running::default();
+        let (harmless, writer) = (running.begin(Kill::default()), running.begin(Kill::default()));
+        assert!(writer.may_write());
+        assert_eq!(running.kill(), Ok(()));
+        assert!(!harmless.may_write() && writer.may_write());
+        drop(harmless);
+        assert_eq!(running.kill(), Err(Unkillable::HasWritten));
     }
 }

@@ -380,3 +380,76 @@ async fn over_memory() {
         }
     }
 }
+
+/// `PFADD` and its kin; and what one of the two has written is read by the other.
+#[tokio::test]
+async fn of_hyperloglogs() {
+    let pod = Pod::of_memory();
+    let server = Redis::start();
+    let (mut warp, mut redis) = pod.client_beside(&server, "2").await;
+    let mut random = StdRng::seed_from_u64(5);
+    let text = |text: &str| text.as_bytes().to_vec();
+    for client in [&mut warp, &mut redis] {
+        client.expect("SET text v -> OK\nRPUSH list a -> 1\nSET cut HYLL\x01 -> OK").await;
+    }
+    for round in 0..200 {
+        let key = |random: &mut StdRng| {
+            text(pick(random, &["a", "b", "c", "d", "e", "f", "text", "list", "none", "cut"]))
+        };
+        let mut words = match random.random_range(0..10) {
+            0..=5 => vec![text("PFADD"), key(&mut random)],
+            6..=8 => vec![text("PFCOUNT"), key(&mut random)],
+            _ => vec![text("PFMERGE"), key(&mut random)],
+        };
+        for _ in 0..[0, 1, 3, 40, 400][random.random_range(0..5)] {
+            let element = random.random_range(0..1 + round * round);
+            let named =
+                if words[0] == b"PFADD" { text(&element.to_string()) } else { key(&mut random) };
+            words.push(named);
+            if words[0] != b"PFADD" && words.len() > 5 {
+                break;
+            }
+        }
+        compare(&mut warp, &mut redis, &[words]).await;
+    }
+    let lines = [
+        "PFADD",
+        "PFCOUNT",
+        "PFMERGE",
+        "PFADD a",
+        "PFADD new",
+        "EXISTS new",
+        "PFCOUNT new",
+        "TYPE a",
+    ];
+    for line in lines {
+        let words: Words = line.split(' ').map(text).collect();
+        compare(&mut warp, &mut redis, &[words]).await;
+    }
+    for key in ["a", "b", "c", "d", "e", "f", "new"] {
+        let count = redis.ask(&format!("PFCOUNT {key}")).await;
+        assert_eq!(
+            counted_elsewhere(key, &mut warp, &mut redis).await,
+            [&*count, &*count],
+            "{key}"
+        );
+        assert_eq!(
+            counted_elsewhere(key, &mut redis, &mut warp).await,
+            [&*count, &*count],
+            "{key}"
+        );
+    }
+}
+
+/// What a server counts of another one's string, as it is and anew.
+async fn counted_elsewhere(key: &str, from: &mut Client, to: &mut Client) -> [String; 2] {
+    from.send(&[b"GET", key.as_bytes()]).await;
+    let Ok(Reply::Bulk(string)) = reply_parse::parse(&from.receive_raw().await) else {
+        panic!("{key} is no string")
+    };
+    to.send(&[b"SET", b"other", &string]).await;
+    assert_eq!(to.receive().await, "OK");
+    let as_it_is = to.ask("PFCOUNT other").await;
+    assert_eq!(to.ask("PFMERGE other").await, "OK");
+    [as_it_is, to.ask("PFCOUNT other").await]
+}

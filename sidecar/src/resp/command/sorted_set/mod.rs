@@ -17,6 +17,8 @@ mod combine;
 mod pop;
 mod range;
 
+pub(super) use pop::{Extreme, as_lists_of_two, pop_some};
+
 const READ: &[&str] = &["readonly"];
 const FAST_READ: &[&str] = &["readonly", "fast"];
 const WRITE: &[&str] = &["write", "denyoom"];

@@ -3,27 +3,40 @@
 use crate::adapter::memory::Keyspace;
 use crate::adapter::memory::collection::SortedSet;
 use crate::resp::command::arguments::{
-    NumberOfKeys, SYNTAX_ERROR, is, not_negative, numbered_keys, pop_count,
+    SYNTAX_ERROR, is, keys_to_pop_from, not_negative, pop_count,
 };
 use crate::resp::command::{Call, Outcome};
 use crate::resp::reply::{Protocol, Reply};
 
 /// An end of a sorted set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(in crate::resp::command) enum Extreme {
     Least,
     Greatest,
 }
 
+impl Extreme {
+    /// MIN or MAX.
+    pub(in crate::resp::command) fn parse(argument: &[u8]) -> Result<Self, Reply> {
+        if is(argument, "MIN") {
+            Ok(Self::Least)
+        } else if is(argument, "MAX") {
+            Ok(Self::Greatest)
+        } else {
+            Err(SYNTAX_ERROR)
+        }
+    }
+}
+
 pub(super) fn zpopmin(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    pop(call, End::Least)
+    pop(call, Extreme::Least)
 }
 
 pub(super) fn zpopmax(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    pop(call, End::Greatest)
+    pop(call, Extreme::Greatest)
 }
 
-fn pop(call: &Call<'_>, end: End) -> Result<Outcome, Reply> {
+fn pop(call: &Call<'_>, end: Extreme) -> Result<Outcome, Reply> {
     let key = call.arguments[1];
     let count = match &call.arguments[2..] {
         [] => None,
@@ -39,10 +52,10 @@ fn pop(call: &Call<'_>, end: End) -> Result<Outcome, Reply> {
 }
 
 /// Takes up to `count` members; nothing if there is no sorted set.
-fn pop_some(
+pub(in crate::resp::command) fn pop_some(
     keyspace: &mut Keyspace,
     key: &[u8],
-    end: End,
+    end: Extreme,
     count: usize,
 ) -> Result<Option<Vec<(Reply, Reply)>>, Reply> {
     if count == 0 {
@@ -52,10 +65,10 @@ fn pop_some(
         let length = set.len();
         let count = count.min(length);
         let popped: Vec<(Vec<u8>, f64)> = match end {
-            End::Least => {
+            Extreme::Least => {
                 set.range(0..count).map(|(member, score)| (member.to_vec(), score.get())).collect()
             }
-            End::Greatest => set
+            Extreme::Greatest => set
                 .range(length - count..length)
                 .rev()
                 .map(|(member, score)| (member.to_vec(), score.get()))
@@ -71,31 +84,18 @@ fn pop_some(
     })
 }
 
+/// Members with their scores, a list for each.
+pub(in crate::resp::command) fn as_lists_of_two(members: Vec<(Reply, Reply)>) -> Reply {
+    Reply::pairs(Protocol::Resp3, members.into_iter())
+}
+
 pub(super) fn zmpop(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let (keys, options) = numbered_keys(call.arguments, 1).map_err(|wrong| match wrong {
-        NumberOfKeys::NotANumber | NumberOfKeys::NotPositive => {
-            Reply::err("numkeys should be greater than 0")
-        }
-        NumberOfKeys::TooMany => SYNTAX_ERROR,
-    })?;
-    let end = |argument: &[u8]| {
-        if is(argument, "MIN") {
-            Ok(End::Least)
-        } else if is(argument, "MAX") {
-            Ok(End::Greatest)
-        } else {
-            Err(SYNTAX_ERROR)
-        }
-    };
-    let [which, options @ ..] = options else {
-        return Err(SYNTAX_ERROR);
-    };
-    let (end, count) = (end(which)?, pop_count(options)?);
+    let (keys, which, options) = keys_to_pop_from(call.arguments, 1)?;
+    let (end, count) = (Extreme::parse(which)?, pop_count(options)?);
     call.on_keyspace(|keyspace| {
         for key in keys {
             if let Some(popped) = pop_some(keyspace, key, end, count)? {
-                let popped = Reply::pairs(Protocol::Resp3, popped.into_iter());
-                return Ok(Reply::Array(vec![Reply::bulk(key), popped]));
+                return Ok(Reply::Array(vec![Reply::bulk(key), as_lists_of_two(popped)]));
             }
         }
         Ok(Reply::NullArray)
