@@ -74,6 +74,21 @@ fn room_is_made_of_what_has_expired() {
 }
 
 #[test]
+fn what_has_expired_is_not_counted_wherever_the_walk_is() {
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
+    keyspace.set_now(1);
+    for key in 0..20_u8 {
+        keyspace.put_string(&[key], b"text", Some(100)).unwrap();
+    }
+    keyspace.put_string(b"first", b"text", Some(50)).unwrap();
+    keyspace.set_now(60);
+    // A write takes the walk some way, past keys that have not expired yet.
+    keyspace.apply(KEY, &set("text", SetExpiry::Clear)).unwrap();
+    keyspace.set_now(100);
+    assert_eq!(keyspace.count(), 1);
+}
+
+#[test]
 fn what_is_taken_over_from_another_buffer_is_copied() {
     let adapter = adapter(1 << 20);
     let buffer = Bytes::from(vec![b'k'; 1000]);
