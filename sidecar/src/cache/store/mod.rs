@@ -601,6 +601,8 @@ impl<O: Weigh> Store<O> {
 }
 
 #[cfg(test)]
-mod model;
+mod histories;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;
