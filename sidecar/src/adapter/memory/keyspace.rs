@@ -480,9 +480,12 @@ impl Keyspace {
         if let Some(observer) = &self.observer {
             observer(Written::Everything);
         }
-        for watched in self.watched.values_mut() {
-            self.last_version += 1;
-            watched.version = self.last_version;
+        for (key, watched) in &mut self.watched {
+            // One that isn't there isn't touched. One that has expired is seen, as before all time.
+            if self.store.peek(self.store.hash(key), key, 0).is_some() {
+                self.last_version += 1;
+                watched.version = self.last_version;
+            }
         }
         let fresh = Store::new(Hasher::of_process(), self.store.limit(), self.when_full);
         std::mem::replace(&mut self.store, fresh)

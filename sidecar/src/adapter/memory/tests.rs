@@ -189,6 +189,16 @@ fn every_write_gives_a_watched_key_another_version() {
 }
 
 #[test]
+fn forgetting_every_key_touches_no_watched_key_that_is_not_there() {
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
+    keyspace.put_string(KEY, b"text", None).unwrap();
+    let (there, absent) = (keyspace.watch(KEY), keyspace.watch(b"absent"));
+    drop(keyspace.flush());
+    assert_ne!(keyspace.version(KEY), Some(there));
+    assert_eq!(keyspace.version(b"absent"), Some(absent));
+}
+
+#[test]
 fn a_changed_limit_keeps_the_keys() {
     let adapter = adapter(1 << 20);
     let long = || set(vec![b'x'; 100_000], SetExpiry::Clear);
