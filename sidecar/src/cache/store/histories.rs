@@ -33,9 +33,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-const CASES: u32 = if cfg!(miri) { 3 } else { 32 };
+const CASES: u32 = if cfg!(miri) { 1 } else { 32 };
 /// The longest history.
-const STEPS: usize = if cfg!(miri) { 40 } else { 120 };
+const STEPS: usize = if cfg!(miri) { 30 } else { 120 };
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
