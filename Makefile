@@ -34,7 +34,7 @@ build: ## compile all programs
 check: format lint unit ## formatting, lints and unit tests
 
 .PHONY: test
-test: check integration crds-check chart-check shell-check deny bench-instructions e2e ## all checks and tests, those on the cluster included
+test: check integration suites fuzz crds-check chart-check shell-check deny bench-instructions e2e ## all checks and tests, those on the cluster included
 	$(call step,all is well)
 
 ##@ One by one
@@ -60,6 +60,24 @@ integration: ## the tests against real NATS, Redis and PostgreSQL servers
 	$(call step,integration tests)
 	@tools=$$(e2e/tools/build.sh nats) && WARP_NATS_SERVER=$$tools/nats-server \
 		cargo test --workspace --test '*'
+
+.PHONY: fuzz
+fuzz: ## each fuzzer for SECONDS (20); TARGETS are those of sidecar/fuzz
+	$(call step,fuzzers)
+	@sidecar/fuzz/run.sh $(or $(SECONDS),20) $(TARGETS)
+
+.PHONY: miri
+miri: ## the store's tests under Miri, if a nightly toolchain has it
+	$(call step,Miri)
+	@if cargo +nightly miri --version >/dev/null 2>&1; then \
+		PROPTEST_CASES=4 MIRIFLAGS='-Zmiri-permissive-provenance -Zmiri-disable-isolation' \
+		cargo +nightly miri test --package warp-sidecar --lib --target-dir $(TARGET)/../miri -- cache::; \
+	else echo 'LEFT OUT: Miri is not installed (rustup toolchain install nightly --component miri,rust-src)'; fi
+
+.PHONY: suites
+suites: build ## Redis' own test suite against the sidecar; WRITE=1 writes the table of docs/compatibility.md
+	$(call step,test suites of Redis)
+	@python3 sidecar/tests/suites/redis.py $(TARGET)/warp-sidecar $(if $(WRITE),--write) $(SUITES)
 
 .PHONY: crds
 crds: build ## write crds/yaml anew; the chart installs the same files

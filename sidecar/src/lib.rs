@@ -9,6 +9,9 @@ pub mod cache;
 pub mod channels;
 pub mod config;
 pub mod core;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod metrics;
 pub mod preset;
 pub mod resp;

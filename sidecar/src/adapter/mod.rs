@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 pub mod memory;
 mod mutation;
 mod postgres;
-mod redis;
+pub(crate) mod redis;
 
 pub use memory::{MemoryAdapter, WhenFull};
 pub use mutation::{Applied, Change, Current, ExpireCondition, Mutation, SetCondition, SetExpiry};

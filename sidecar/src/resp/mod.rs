@@ -7,6 +7,8 @@
 //! `relay` and `subscription` are a client's own lines to a Redis behind Warp, which keeps
 //! everything that Warp has no meaning for.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod by_hand;
 pub mod clients;
 pub mod command;
 mod connection;

@@ -1,7 +1,7 @@
-//! Client libraries as applications use them, against Warp over each of its storages.
+//! Client libraries as applications use them, unmodified, against Warp over each storage.
 //!
 //! Each has a folder in `tests/clients`: `prepare.sh` fetches it, once for each state of the folder
-//! on this machine, and `run.sh` runs it. A language that isn't installed is passed over.
+//! on this machine, and `run.sh` runs it. What is tried with which is in `docs/compatibility.md`.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
@@ -9,51 +9,89 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::{env, fs};
 
-use warp_sidecar::adapter::{PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings};
+use warp_sidecar::adapter::{
+    PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings, Storage,
+};
 use warp_sidecar::resp::Settings;
 
-use crate::pod::Pod;
+use crate::pod::{self, Pod};
 use crate::servers::postgres::Postgres;
 use crate::servers::redis::Redis;
 
+/// The sidecar's memory, a Redis, and tables, which hold strings only.
+const STORAGES: [&str; 3] = ["memory", "redis", "postgres"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python_with_redis_py() {
-    works("python", "python3").await;
+    works("python", ("python3", "python3 python3-pip"), &STORAGES).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn node_with_ioredis_and_node_redis() {
-    works("node", "npm").await;
+async fn node_with_ioredis_node_redis_and_redlock() {
+    works("node", ("npm", "nodejs npm"), &STORAGES).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn go_with_go_redis() {
-    works("go", "go").await;
+    works("go", ("go", "golang-go"), &STORAGES).await;
 }
 
-async fn works(name: &str, program: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_with_jedis_and_lettuce() {
+    works("java", ("mvn", "maven default-jdk-headless"), &STORAGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn java_with_redisson() {
+    // Its objects are made of scripts and of other types than strings.
+    works("redisson", ("mvn", "maven default-jdk-headless"), &STORAGES[..2]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rust_with_redis_rs() {
+    works("rust", ("cargo", "cargo"), &STORAGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn php_with_phpredis_and_predis() {
+    works("php", ("php", "php-cli php-redis php-predis"), &STORAGES).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ruby_with_redis_rb() {
+    works("ruby", ("ruby", "ruby ruby-redis"), &STORAGES).await;
+}
+
+async fn works(name: &str, (program, packages): (&str, &str), storages: &[&str]) {
     let path = env::var("PATH").unwrap_or_default();
-    if !path.split(':').any(|folder| Path::new(folder).join(program).exists()) {
-        eprintln!("{program} isn't installed: its Redis clients aren't tried");
-        return;
-    }
+    assert!(
+        path.split(':').any(|folder| Path::new(folder).join(program).exists()),
+        "{program} is missing, which the Redis clients of {name} need: apt-get install {packages}",
+    );
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name);
     let prepared = prepare(name, &folder);
-
-    let pod = Pod::of_memory();
-    run(&folder, &prepared, pod.address.port(), "memory").await;
-    let server = Redis::start();
-    let storage = RedisAdapter::connect(RedisSettings::new(server.url(), None)).unwrap();
-    let pod = Pod::start(Arc::new(storage), Settings::default());
-    run(&folder, &prepared, pod.address.port(), "redis").await;
-    // The others are about the types of Redis.
-    if name == "python" {
-        let server = Postgres::start();
-        let settings = PostgresSettings::new(server.url(), "t");
-        let storage = PostgresAdapter::connect_lazy(settings).unwrap();
-        let pod = Pod::start(Arc::new(storage), Settings::default());
-        run(&folder, &prepared, pod.address.port(), "postgres").await;
+    for storage in storages {
+        let (pod, _redis) = over(storage, name);
+        run(&folder, &prepared, pod.address.port(), storage).await;
     }
+}
+
+/// A pod over a storage of that kind, and the Redis that it may need.
+fn over(storage: &str, client: &str) -> (Pod, Option<Redis>) {
+    let redis = (storage == "redis").then(Redis::start);
+    let storage: Arc<dyn Storage> = match (&redis, storage) {
+        (Some(redis), _) => {
+            let settings = RedisSettings::new(redis.url(), None);
+            Arc::new(RedisAdapter::connect(settings).unwrap())
+        }
+        (None, "postgres") => {
+            let table = format!("client_{client}");
+            let settings = PostgresSettings::new(Postgres::shared().url(), table);
+            Arc::new(PostgresAdapter::connect_lazy(settings).unwrap())
+        }
+        (None, _) => pod::memory(),
+    };
+    (Pod::start(storage, Settings::default()), redis)
 }
 
 /// Where the client is prepared; prepares it if it isn't.

@@ -76,6 +76,21 @@ fn room_is_made_of_what_has_expired() {
 }
 
 #[test]
+fn what_has_expired_is_not_counted_wherever_the_walk_is() {
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
+    keyspace.set_now(1);
+    for key in 0..20_u8 {
+        keyspace.put_string(&[key], b"text", Some(100)).unwrap();
+    }
+    keyspace.put_string(b"first", b"text", Some(50)).unwrap();
+    keyspace.set_now(60);
+    // A write takes the walk some way, past keys that have not expired yet.
+    keyspace.apply(KEY, &set("text", SetExpiry::Clear)).unwrap();
+    keyspace.set_now(100);
+    assert_eq!(keyspace.count(), 1);
+}
+
+#[test]
 fn what_is_taken_over_from_another_buffer_is_copied() {
     let adapter = adapter(1 << 20);
     let buffer = Bytes::from(vec![b'k'; 1000]);
@@ -173,6 +188,16 @@ fn every_write_gives_a_watched_key_another_version() {
     }
     adapter.with(|keyspace| keyspace.unwatch(KEY));
     assert_eq!(adapter.with(|keyspace| keyspace.version(KEY)), None);
+}
+
+#[test]
+fn forgetting_every_key_touches_no_watched_key_that_is_not_there() {
+    let mut keyspace = Keyspace::new(1 << 20, WhenFull::Refuse);
+    keyspace.put_string(KEY, b"text", None).unwrap();
+    let (there, absent) = (keyspace.watch(KEY), keyspace.watch(b"absent"));
+    drop(keyspace.flush());
+    assert_ne!(keyspace.version(KEY), Some(there));
+    assert_eq!(keyspace.version(b"absent"), Some(absent));
 }
 
 #[test]

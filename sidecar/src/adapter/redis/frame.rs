@@ -16,11 +16,11 @@ const DEEPEST: usize = 64;
 /// Bytes that are no RESP.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the server's answer is no RESP: {0}")]
-pub(super) struct Malformed(&'static str);
+pub(crate) struct Malformed(&'static str);
 
 /// A reply, with what only differs in name brought together.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// No value, in any of its spellings.
     Nil,
     /// A simple, bulk or verbatim string, a double or a big number. Owns its bytes.
@@ -43,7 +43,7 @@ impl Reply {
     }
 
     /// The number, for what must be one.
-    pub(super) fn integer(&self) -> Option<i64> {
+    pub(crate) fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
             _ => None,
@@ -70,7 +70,7 @@ fn write_length(kind: u8, length: usize, out: &mut BytesMut) {
 
 /// Finds where frames end in bytes that come in pieces, each looked at once.
 #[derive(Debug)]
-pub(super) struct Frames {
+pub(crate) struct Frames {
     limit: usize,
     /// How far the frame at the buffer's front has been looked at.
     at: usize,
@@ -86,7 +86,7 @@ pub(super) struct Frames {
 
 /// What [`Frames::next`] found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// A whole frame.
     Frame(Bytes),
     /// A frame that was longer than the limit, and is gone.
@@ -98,12 +98,12 @@ pub(super) enum Found {
 
 impl Frames {
     /// For frames of at most `limit` bytes.
-    pub(super) fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         Self { limit, at: 0, body: 0, missing: 1, dropping: false, push: false }
     }
 
     /// Takes the next frame off the front of `buffer`, if it is whole.
-    pub(super) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Found>, Malformed> {
+    pub(crate) fn next(&mut self, buffer: &mut BytesMut) -> Result<Option<Found>, Malformed> {
         if self.at == 0 && !self.dropping {
             self.push = is_push(buffer);
         }
@@ -165,12 +165,12 @@ impl Frames {
 }
 
 /// Whether a frame is a push, which answers no command.
-pub(super) fn is_push(frame: &[u8]) -> bool {
+pub(crate) fn is_push(frame: &[u8]) -> bool {
     frame.first() == Some(&b'>')
 }
 
 /// What a whole frame says; attributes are passed over.
-pub(super) fn parse(frame: &[u8]) -> Result<Reply, Malformed> {
+pub(crate) fn parse(frame: &[u8]) -> Result<Reply, Malformed> {
     let mut at = 0;
     parse_value(frame, &mut at, 0)
 }
@@ -210,7 +210,8 @@ fn parse_value(frame: &[u8], at: &mut usize, depth: usize) -> Result<Reply, Malf
             for _ in 0..length.unwrap_or(0) * 2 {
                 parse_value(frame, at, depth + 1)?;
             }
-            return parse_value(frame, at, depth);
+            // One deeper, for many of them in front of one value take the stack, too.
+            return parse_value(frame, at, depth + 1);
         }
     })
 }
@@ -336,6 +337,8 @@ mod tests {
         assert!(Frames::new(usize::MAX).next(&mut endless).is_err());
         let deep = "*1\r\n".repeat(DEEPEST + 2) + ":1\r\n";
         assert!(parse(deep.as_bytes()).is_err());
+        let attributes = "|0\r\n".repeat(100_000) + ":1\r\n";
+        assert!(parse(attributes.as_bytes()).is_err());
     }
 
     #[test]

@@ -26,7 +26,7 @@ use super::{
 
 mod commands;
 mod endpoint;
-mod frame;
+pub(crate) mod frame;
 mod link;
 mod relay;
 mod translate;

@@ -163,7 +163,7 @@ impl Eviction {
         if is_main { &mut self.main } else { &mut self.small }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn tickets(&self) -> usize {
         self.small.tickets.len() + self.main.tickets.len()
     }

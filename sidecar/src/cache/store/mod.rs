@@ -624,6 +624,8 @@ impl<O: Weigh> Store<O> {
 }
 
 #[cfg(test)]
-mod model;
+mod histories;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod model;
 #[cfg(test)]
 mod tests;

@@ -1,14 +1,16 @@
-//! A store against a plain map, over random histories.
+//! A store beside a plain map: the same steps are done to both, and what the one holds must be what
+//! the other holds.
+//!
+//! Where the steps come from isn't decided here: `histories` draws them at random, and a fuzzer
+//! searches for those that reach something new (`crate::fuzzing`).
 
 use std::collections::{HashMap, HashSet};
 
-use proptest::prelude::*;
-
-use super::tests::{List, store};
 use super::*;
 
+/// What is done to both.
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Insert(u16, Put, Option<u8>),
     Get(u16),
     Remove(u16),
@@ -26,58 +28,52 @@ enum Step {
     Limit(u32),
 }
 
+/// What is put under a key.
 #[derive(Clone, Debug)]
-enum Put {
+pub(crate) enum Put {
     Text(u16),
     Integer(i64),
     List(u8),
 }
 
 /// Few enough that they meet, and enough for several pages.
-const KEYS: u16 = 3000;
+pub(crate) const KEYS: u16 = if cfg!(miri) { 300 } else { 3000 };
 
-fn step() -> impl Strategy<Value = Step> {
-    let key = || prop_oneof![0..8u16, 0..KEYS];
-    let put = prop_oneof![
-        (0..400u16).prop_map(Put::Text),
-        any::<i64>().prop_map(Put::Integer),
-        (1..40u8).prop_map(Put::List),
-    ];
-    let end = || prop::option::of(any::<u8>());
-    prop_oneof![
-        8 => (key(), put, end()).prop_map(|(k, p, e)| Step::Insert(k, p, e)),
-        6 => key().prop_map(Step::Get),
-        4 => key().prop_map(Step::Remove),
-        2 => key().prop_map(Step::Take),
-        4 => (key(), end()).prop_map(|(k, e)| Step::SetExpiry(k, e)),
-        4 => (key(), 1..20u8).prop_map(|(k, n)| Step::Extend(k, n)),
-        2 => key().prop_map(Step::Shorten),
-        3 => (key(), key()).prop_map(|(a, b)| Step::Rename(a, b)),
-        2 => (key(), 1..KEYS).prop_map(|(k, n)| Step::Fill(k, n)),
-        2 => (key(), 1..KEYS).prop_map(|(k, n)| Step::Drain(k, n)),
-        3 => any::<u8>().prop_map(Step::Later),
-        2 => (1..3000u16).prop_map(Step::Expire),
-        1 => Just(Step::Clear),
-        1 => (0..400_000u32).prop_map(Step::Limit),
-    ]
+/// An object on the heap.
+#[derive(Debug, PartialEq, Eq, Clone, Default)]
+pub(crate) struct List(pub(super) Vec<u64>);
+
+impl Weigh for List {
+    fn weight(&self) -> usize {
+        size::allocated(self.0.capacity() * size_of::<u64>())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// An empty store.
+pub(crate) fn store(limit: usize, when_full: WhenFull) -> Store<List> {
+    Store::new(Hasher::of_process(), limit, when_full)
 }
 
 /// Keys of very different lengths.
-fn name(key: u16) -> Vec<u8> {
+pub(super) fn name(key: u16) -> Vec<u8> {
     let length = if key.is_multiple_of(50) { 300 } else { usize::from(key % 20) };
     let mut name = key.to_le_bytes().to_vec();
     name.resize(2 + length, b'k');
     name
 }
 
-struct Model {
+pub(super) struct Model {
     now: UnixMillis,
     items: HashMap<u16, (Owned<List>, Meta)>,
 }
 
 impl Model {
     /// Later than no end at all.
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { now: 1, items: HashMap::new() }
     }
 
@@ -114,17 +110,16 @@ fn payload(put: &Put, text: &'static [u8]) -> (Payload<'static, List>, Owned<Lis
 }
 
 /// Applies a step to both. Where the store may evict, what it lost is lost to the model, too.
-fn apply(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
+pub(super) fn apply(store: &mut Store<List>, model: &mut Model, step: &Step) {
     let before = store.figures().evicted;
-    act(store, model, step)?;
+    act(store, model, step);
     if store.figures().evicted > before {
         let is_there = |key: &u16| store.peek(store.hash(&name(*key)), &name(*key), 0).is_some();
         model.items.retain(|key, _| is_there(key));
     }
-    Ok(())
 }
 
-fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), TestCaseError> {
+fn act(store: &mut Store<List>, model: &mut Model, step: &Step) {
     let now = model.now;
     let evicts = store.eviction.is_some();
     let before = store.figures().evicted;
@@ -142,16 +137,16 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
         }
         Step::Get(key) => {
             let found = store.get(store.hash(&name(*key)), &name(*key), now).map(owned);
-            prop_assert_eq!(found.as_ref(), model.live(*key));
+            assert_eq!(found.as_ref(), model.live(*key));
         }
         Step::Remove(key) => {
             let removed = store.remove(store.hash(&name(*key)), &name(*key), now);
-            prop_assert_eq!(removed, model.live(*key).is_some());
+            assert_eq!(removed, model.live(*key).is_some());
             model.items.remove(key);
         }
         Step::Take(key) => {
             let taken = store.take(store.hash(&name(*key)), &name(*key), now);
-            prop_assert_eq!(taken.as_ref(), model.live(*key));
+            assert_eq!(taken.as_ref(), model.live(*key));
             model.items.remove(key);
         }
         Step::SetExpiry(key, end) => {
@@ -159,7 +154,7 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let set = store.set_expiry(store.hash(&name(*key)), &name(*key), expires_at, now);
             if let Ok(set) = set {
                 // What was to be given an end may have made room for it.
-                prop_assert!(set == model.live(*key).is_some() || store.figures().evicted > before);
+                assert!(set == model.live(*key).is_some() || store.figures().evicted > before);
                 if let Some((_, meta)) = model.items.get_mut(key).filter(|_| set) {
                     meta.expires_at = expires_at;
                 }
@@ -171,7 +166,7 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let extended =
                 store.with_object(hash, &name(*key), now, |list| list.0.extend(more.clone()));
             let is_list = matches!(model.live(*key), Some((Owned::Object(_), _)));
-            prop_assert_eq!(extended == Ok(Some(())), is_list);
+            assert_eq!(extended == Ok(Some(())), is_list);
             if let Some((Owned::Object(list), _)) = model.items.get_mut(key).filter(|_| is_list) {
                 list.0.extend(more);
             }
@@ -180,10 +175,7 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let shorten = |list: &mut List| list.0.truncate(list.0.len() / 4);
             let hash = store.hash(&name(*key));
             let is_list = matches!(model.live(*key), Some((Owned::Object(_), _)));
-            prop_assert_eq!(
-                store.with_object(hash, &name(*key), now, shorten) == Ok(Some(())),
-                is_list
-            );
+            assert_eq!(store.with_object(hash, &name(*key), now, shorten) == Ok(Some(())), is_list);
             if let Some((Owned::Object(list), _)) = model.items.get_mut(key).filter(|_| is_list) {
                 shorten(list);
                 if list.0.is_empty() {
@@ -195,9 +187,7 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
             let (a, b) = (name(*from), name(*to));
             let (from_hash, to_hash) = (store.hash(&a), store.hash(&b));
             if let Ok(renamed) = store.rename((from_hash, &a), (to_hash, &b), now) {
-                prop_assert!(
-                    renamed == model.live(*from).is_some() || store.figures().evicted > before
-                );
+                assert!(renamed == model.live(*from).is_some() || store.figures().evicted > before);
                 if renamed && let Some(item) = model.items.remove(from) {
                     model.items.insert(*to, item);
                 }
@@ -205,19 +195,19 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
         }
         Step::Fill(from, count) => {
             for key in *from..from.saturating_add(*count).min(KEYS) {
-                act(store, model, &Step::Insert(key, Put::Text(key % 90), None))?;
+                act(store, model, &Step::Insert(key, Put::Text(key % 90), None));
             }
         }
         Step::Drain(from, count) => {
             for key in *from..from.saturating_add(*count).min(KEYS) {
-                act(store, model, &Step::Remove(key))?;
+                act(store, model, &Step::Remove(key));
             }
         }
         Step::Later(by) => model.now += u64::from(*by),
         Step::Expire(budget) => {
             let freed = store.expire_some(now, usize::from(*budget));
             let dead = model.items.values().filter(|(_, meta)| meta.is_expired(now)).count();
-            prop_assert!(freed <= dead);
+            assert!(freed <= dead);
         }
         Step::Clear => {
             store.clear();
@@ -226,11 +216,10 @@ fn act(store: &mut Store<List>, model: &mut Model, step: &Step) -> Result<(), Te
         Step::Limit(limit) if evicts => store.set_limit(*limit as usize, now),
         Step::Limit(_) => {}
     }
-    Ok(())
 }
 
 /// Whether what is counted is what is there.
-fn check(store: &Store<List>, model: &Model) -> Result<(), TestCaseError> {
+fn check(store: &Store<List>, model: &Model) {
     let (mut entries, mut bytes, mut expiring) = (0, 0, 0);
     let mut position = Some(Position::START);
     while let Some(at) = position {
@@ -240,14 +229,14 @@ fn check(store: &Store<List>, model: &Model) -> Result<(), TestCaseError> {
             expiring += usize::from(entry.meta().expires_at.is_some());
         });
     }
-    prop_assert_eq!((entries, bytes, expiring), (store.len(), store.entry_bytes, store.expiring));
+    assert_eq!((entries, bytes, expiring), (store.len(), store.entry_bytes, store.expiring));
     if let Some(eviction) = &store.eviction {
-        prop_assert!(store.bytes() <= store.limit());
-        prop_assert!(eviction.tickets() >= entries);
+        assert!(store.bytes() <= store.limit());
+        assert!(eviction.tickets() >= entries);
     }
     for (key, item) in model.items.iter().filter(|(_, (_, meta))| !meta.is_expired(model.now)) {
         let found = store.peek(store.hash(&name(*key)), &name(*key), model.now).map(owned);
-        prop_assert_eq!(found.as_ref(), Some(item));
+        assert_eq!(found.as_ref(), Some(item));
     }
     let mut seen = HashSet::new();
     let mut cursor = 0;
@@ -260,60 +249,14 @@ fn check(store: &Store<List>, model: &Model) -> Result<(), TestCaseError> {
         }
     }
     let live = model.items.keys().filter(|key| model.live(**key).is_some());
-    prop_assert_eq!(seen, live.map(|key| name(*key)).collect::<HashSet<_>>());
-    Ok(())
+    assert_eq!(seen, live.map(|key| name(*key)).collect::<HashSet<_>>());
 }
 
-fn run(mut store: Store<List>, steps: &[Step]) -> Result<(), TestCaseError> {
+/// Does the steps to a store and to a map, and compares them.
+pub(crate) fn run(mut store: Store<List>, steps: &[Step]) {
     let mut model = Model::new();
     for step in steps {
-        apply(&mut store, &mut model, step)?;
+        apply(&mut store, &mut model, step);
     }
-    check(&store, &model)
-}
-
-const CASES: u32 = if cfg!(miri) { 3 } else { 32 };
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) })]
-
-    #[test]
-    fn a_large_store_is_a_map(steps in prop::collection::vec(step(), 1..120)) {
-        run(store(1 << 30, WhenFull::Refuse), &steps)?;
-    }
-
-    #[test]
-    fn a_store_that_refuses_is_a_map_of_what_it_took(steps in prop::collection::vec(step(), 1..120)) {
-        run(store(60_000, WhenFull::Refuse), &steps)?;
-    }
-
-    #[test]
-    fn a_store_that_evicts_is_a_map_of_what_is_left(
-        limit in 0..200_000usize,
-        steps in prop::collection::vec(step(), 1..120),
-    ) {
-        run(store(limit, WhenFull::Evict), &steps)?;
-    }
-
-    /// The first keys stay; others come and go between the pages.
-    #[test]
-    fn a_scan_shows_what_stays(
-        stay in 1..600u16,
-        page in 1..200usize,
-        churn in prop::collection::vec((600..KEYS, 1..KEYS, any::<bool>()), 1..30),
-    ) {
-        let (mut store, mut model) = (store(1 << 30, WhenFull::Refuse), Model::new());
-        apply(&mut store, &mut model, &Step::Fill(0, stay))?;
-        let (mut seen, mut cursor) = (HashSet::new(), 0);
-        for turn in 0.. {
-            cursor = store.scan(cursor, page, 0, |key, _| { seen.insert(key.to_vec()); });
-            if cursor == 0 {
-                break;
-            }
-            let (from, count, fills) = churn[turn % churn.len()];
-            let step = if fills { Step::Fill(from, count) } else { Step::Drain(from, count) };
-            apply(&mut store, &mut model, &step)?;
-        }
-        prop_assert!((0..stay).all(|key| seen.contains(&name(key))));
-    }
+    check(&store, &model);
 }

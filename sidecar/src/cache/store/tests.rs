@@ -1,23 +1,7 @@
 //! What a store does, by example.
 
+use super::model::{List, store};
 use super::*;
-
-#[derive(Debug, PartialEq, Eq, Clone, Default)]
-pub(super) struct List(pub(super) Vec<u64>);
-
-impl Weigh for List {
-    fn weight(&self) -> usize {
-        size::allocated(self.0.capacity() * size_of::<u64>())
-    }
-
-    fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-pub(super) fn store(limit: usize, when_full: WhenFull) -> Store<List> {
-    Store::new(Hasher::of_process(), limit, when_full)
-}
 
 fn put(store: &mut Store<List>, key: &str, payload: Payload<'_, List>, meta: Meta) {
     let hash = store.hash(key.as_bytes());
@@ -138,6 +122,7 @@ fn a_random_key_is_a_live_one() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "a figure, not a bound, and of many keys")]
 fn a_store_that_evicts_stays_below_its_limit_and_keeps_what_is_used() {
     let mut store = store(100_000, WhenFull::Evict);
     let text = [b'x'; 100];
@@ -160,18 +145,19 @@ fn a_store_that_evicts_stays_below_its_limit_and_keeps_what_is_used() {
 #[test]
 fn keys_that_come_and_go_leave_no_tickets_and_no_table_behind() {
     let mut store = store(1 << 20, WhenFull::Evict);
-    for i in 0..10_000 {
+    let keys = if cfg!(miri) { 400 } else { 5000 };
+    for i in 0..2 * keys {
         let key = (i % 7).to_string();
         put(&mut store, &key, Payload::Bytes(b"v"), Meta::default());
         let hash = store.hash(key.as_bytes());
         assert!(store.remove(hash, key.as_bytes(), 0));
     }
     assert!(store.eviction.as_ref().unwrap().tickets() < 200);
-    for i in 0..5000 {
+    for i in 0..keys {
         put(&mut store, &i.to_string(), Payload::Bytes(b"v"), Meta::default());
     }
     let full = store.table.cost();
-    for i in 1..5000 {
+    for i in 1..keys {
         let key = i.to_string();
         let hash = store.hash(key.as_bytes());
         assert!(store.remove(hash, key.as_bytes(), 0));
@@ -193,7 +179,8 @@ fn what_is_too_big_is_not_entered_and_evicts_nothing() {
 #[test]
 fn a_walk_frees_all_that_has_expired_and_rests_until_more_can_have() {
     let mut store = store(1 << 20, WhenFull::Refuse);
-    for i in 0..2000 {
+    let half = if cfg!(miri) { 100 } else { 1000 };
+    for i in 0..2 * half as u64 {
         put(&mut store, &i.to_string(), Payload::Bytes(b"v"), until(100 + i % 2 * 100));
     }
     assert_eq!(store.expire_some(99, usize::MAX), 0);
@@ -201,9 +188,9 @@ fn a_walk_frees_all_that_has_expired_and_rests_until_more_can_have() {
     for _ in 0..500 {
         freed += store.expire_some(100, 10);
     }
-    assert_eq!((freed, store.len(), store.figures().expiring), (1000, 1000, 1000));
+    assert_eq!((freed, store.len(), store.figures().expiring), (half, half, half));
     assert_eq!(store.expire_some(199, usize::MAX), 0);
-    assert_eq!(store.expire_some(200, usize::MAX), 1000);
+    assert_eq!(store.expire_some(200, usize::MAX), half);
     assert_eq!(store.bytes(), 0);
 }
 

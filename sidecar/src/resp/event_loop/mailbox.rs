@@ -95,6 +95,14 @@ pub(in crate::resp) struct Address {
 }
 
 impl Address {
+    /// Where letters are lost.
+    #[cfg(any(test, fuzzing))]
+    #[allow(clippy::unwrap_used, reason = "tests end so")]
+    pub(in crate::resp) fn nowhere() -> Self {
+        let mailbox = Arc::new(Mailbox::new().unwrap());
+        Self { mailbox, token: Token { place: 0, generation: 0 } }
+    }
+
     /// What slot `number` of the connection's line waits for.
     pub(in crate::resp) fn promise(&self, number: u64, form: Form) -> Promise {
         Promise { address: self.clone(), number, form: Some(form) }

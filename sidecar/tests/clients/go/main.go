@@ -20,7 +20,11 @@ func main() {
 	for _, protocol := range []int{2, 3} {
 		client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + port, Protocol: protocol})
 		everyday(client)
-		scripts(client)
+		transactions(client)
+		channels(client)
+		if storage != "postgres" {
+			scripts(client)
+		}
 		if storage == "redis" {
 			ofRedis(client)
 		}
@@ -82,6 +86,10 @@ func ofRedis(client *redis.Client) {
 	ctx := context.Background()
 	check(client.HSet(ctx, "h", "f", "v").Err())
 	expect("v", must(client.HGetAll(ctx, "h").Result())["f"])
+}
+
+func transactions(client *redis.Client) {
+	ctx := context.Background()
 	check(client.Watch(ctx, func(transaction *redis.Tx) error {
 		_, err := transaction.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
 			pipe.Set(ctx, "k", "w", 0)
@@ -90,7 +98,22 @@ func ofRedis(client *redis.Client) {
 		return err
 	}, "k"))
 	expect("w", must(client.Get(ctx, "k").Result()))
+	err := client.Watch(ctx, func(transaction *redis.Tx) error {
+		check(client.Set(ctx, "k", "somebody else's", 0).Err())
+		_, err := transaction.TxPipelined(ctx, func(pipe redis.Pipeliner) error {
+			pipe.Set(ctx, "k", "mine", 0)
+			return nil
+		})
+		return err
+	}, "k")
+	if !errors.Is(err, redis.TxFailedErr) {
+		log.Fatalf("a watched key was written: %v", err)
+	}
+	expect("somebody else's", must(client.Get(ctx, "k").Result()))
+}
 
+func channels(client *redis.Client) {
+	ctx := context.Background()
 	subscriber := client.Subscribe(ctx, "channel")
 	must(subscriber.Receive(ctx))
 	expect(int64(1), must(client.Publish(ctx, "channel", "hello").Result()))

@@ -1,7 +1,10 @@
 // ioredis and node-redis against Warp. Usage: smoke.js PORT STORAGE
 import assert from 'node:assert/strict';
 import Redis from 'ioredis';
-import { createClient } from 'redis';
+import { createRequire } from 'node:module';
+import { createClient, WatchError } from 'redis';
+
+const { default: Redlock } = createRequire(import.meta.url)('redlock');
 
 const [port, storage] = [Number(process.argv[2]), process.argv[3]];
 
@@ -33,6 +36,23 @@ async function scripts(client) {
   await assert.rejects(client.eval("return redis.call('INCR', KEYS[1])", 1, 'rate'), /WRONGTYPE/);
 }
 
+// Redlock's scripts, of one that waits and of one that prolongs.
+async function locks(client) {
+  const redlock = new Redlock([client], { retryCount: 200, retryDelay: 10 });
+  const impatient = new Redlock([client], { retryCount: 0 });
+  const lock = await redlock.acquire(['resource'], 5000);
+  await assert.rejects(impatient.acquire(['resource'], 5000));
+  const extended = await lock.extend(20000);
+  assert.ok((await client.pttl('resource')) > 5000);
+  const waiting = redlock.acquire(['resource'], 5000);
+  await extended.release();
+  await (await waiting).release();
+  await redlock.using(['resource', 'other'], 5000, async () => {
+    await assert.rejects(impatient.acquire(['other'], 1000));
+  });
+  assert.equal(await client.exists('resource', 'other'), 0);
+}
+
 async function withIoredis() {
   const client = new Redis({ port, enableAutoPipelining: true });
   await client.flushall();
@@ -55,9 +75,18 @@ async function withIoredis() {
   await client.set('bytes', bytes);
   assert.deepEqual(await client.getBuffer('bytes'), bytes);
   await assert.rejects(client.call('NOSUCHCOMMAND'), /ERR unknown command 'NOSUCHCOMMAND'/);
-  await scripts(client);
-  if (storage === 'redis') {
-    assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), [[null, 'OK'], [null, 'w']]);
+  if (storage !== 'postgres') {
+    await scripts(client);
+    await locks(client);
+  }
+  assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), [[null, 'OK'], [null, 'w']]);
+  {
+    const own = client.duplicate({ enableAutoPipelining: false });
+    await own.watch('k');
+    await client.set('k', "somebody else's");
+    assert.equal(await own.multi().set('k', 'mine').exec(), null);
+    assert.equal(await own.get('k'), "somebody else's");
+    await own.quit();
   }
   {
     await client.set('k', 'w');
@@ -98,7 +127,15 @@ async function withNodeRedis(RESP) {
   if (storage === 'redis') {
     assert.equal(await client.hSet('h', 'f', 'v'), 1);
     assert.equal((await client.hGetAll('h')).f, 'v');
-    assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), ['OK', 'w']);
+  }
+  assert.deepEqual(await client.multi().set('k', 'w').get('k').exec(), ['OK', 'w']);
+  {
+    const own = await client.duplicate().connect();
+    await own.watch('k');
+    await client.set('k', "somebody else's");
+    await assert.rejects(own.multi().set('k', 'mine').exec(), WatchError);
+    assert.equal(await own.get('k'), "somebody else's");
+    await own.close();
   }
   {
     const subscriber = client.duplicate();

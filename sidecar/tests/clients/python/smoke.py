@@ -144,17 +144,32 @@ def scripts(client):
     assert client.eval_ro("return redis.call('GET', KEYS[1])", 1, "rate") == "105"
 
 
-def types(client):
-    client.delete("h", "q", "k", "n")
-    assert client.hset("h", mapping={"f": "v"}) == 1
-    assert client.hgetall("h") == {"f": "v"}
+def transactions(client):
+    client.delete("k", "n")
     with client.pipeline() as pipeline:
         pipeline.watch("k")
+        assert pipeline.get("k") is None
         pipeline.multi()
         pipeline.set("k", "v")
         pipeline.incr("n")
         assert pipeline.execute() == [True, 1]
-    assert client.get("k") == "v"
+        pipeline.watch("k")
+        client.set("k", "somebody else's")
+        pipeline.multi()
+        pipeline.set("k", "mine")
+        try:
+            pipeline.execute()
+            raise AssertionError("a watched key was written and nobody minded")
+        except redis.WatchError:
+            pass
+    assert client.get("k") == "somebody else's"
+    client.delete("n")
+
+
+def types(client):
+    client.delete("h", "q", "k")
+    assert client.hset("h", mapping={"f": "v"}) == 1
+    assert client.hgetall("h") == {"f": "v"}
     with client.lock("lock", timeout=10):
         assert client.get("lock")
     assert client.get("lock") is None
@@ -216,6 +231,7 @@ for protocol in (2, 3):
     pipelines(client)
     errors(client)
     server(client)
+    transactions(client)
     scripts(client)
     channels(client)
     if storage != "postgres":

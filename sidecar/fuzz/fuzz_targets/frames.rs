@@ -1,0 +1,2 @@
+#![no_main]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| warp_sidecar::fuzzing::run("frames", bytes));
