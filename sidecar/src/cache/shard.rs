@@ -1,8 +1,7 @@
 //! One shard: a store of copies, and the counters of the guard.
 
-use super::store::{Found, Hash, Hasher, Meta, NoObject, Origin, Payload, Store, WhenFull};
-use super::{Millis, Usage};
-use crate::adapter::Value;
+use super::store::{Hash, Hasher, Meta, Origin, Payload, Store, WhenFull};
+use super::{Annotated, Filling, Lent, Usage};
 
 /// Keys that share a counter are forgotten by the guard together; more counters, fewer refused fills.
 const COUNTERS: usize = 256;
@@ -13,7 +12,7 @@ const NO_TIME: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Shard {
     counters: Box<[u64; COUNTERS]>,
-    store: Store<NoObject>,
+    store: Store<Annotated>,
 }
 
 impl Shard {
@@ -39,26 +38,35 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn get(&mut self, hash: Hash, key: &[u8]) -> Option<Found<'_, NoObject>> {
+    pub(super) fn get(&mut self, hash: Hash, key: &[u8]) -> Option<Lent<'_>> {
         self.store.get(hash, key, NO_TIME)
     }
 
+    pub(super) fn peek(&self, hash: Hash, key: &[u8]) -> Option<Lent<'_>> {
+        self.store.peek(hash, key, NO_TIME)
+    }
+
     /// Enters or replaces; false when there is no room for it, and then nothing is left.
-    pub(super) fn insert(
-        &mut self,
-        hash: Hash,
-        key: &[u8],
-        value: &Value,
-        filled_at: Millis,
-    ) -> bool {
-        let origin = Some(Origin { version: value.version, filled_at });
-        let meta = Meta { expires_at: value.expires_at, origin };
-        let entered =
-            self.store.insert(hash, key, Payload::Bytes(&value.data), meta, NO_TIME).is_ok();
+    pub(super) fn insert(&mut self, hash: Hash, key: &[u8], filling: Filling<'_>) -> bool {
+        let Filling { value, at, notes_use } = filling;
+        let payload = match value {
+            Some(value) if notes_use => Payload::Object(Annotated::used(&value.data, at)),
+            Some(value) => Payload::Bytes(value.data.as_ref()),
+            None => Payload::Object(Annotated::ABSENT),
+        };
+        let version = value.map_or(0, |value| value.version);
+        let origin = Some(Origin { version, filled_at: at });
+        let meta = Meta { expires_at: value.and_then(|value| value.expires_at), origin };
+        let entered = self.store.insert(hash, key, payload, meta, NO_TIME).is_ok();
         if !entered {
             self.store.remove(hash, key, NO_TIME);
         }
         entered
+    }
+
+    /// Removes, and refuses nobody.
+    pub(super) fn remove(&mut self, hash: Hash, key: &[u8]) -> bool {
+        self.store.remove(hash, key, NO_TIME)
     }
 
     /// Refuses what the present readers of `key` will bring.
@@ -68,7 +76,7 @@ impl Shard {
 
     pub(super) fn forget(&mut self, hash: Hash, key: &[u8]) -> bool {
         self.refuse_readers(hash);
-        self.store.remove(hash, key, NO_TIME)
+        self.remove(hash, key)
     }
 
     pub(super) fn forget_all(&mut self) {

@@ -16,6 +16,7 @@ mod scripts;
 mod tracking;
 mod transactions;
 mod types;
+mod warp;
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/doubles.rs"]
