@@ -34,8 +34,6 @@ use crate::status::WarpPolicyStatus;
     printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(self.ttl) || !has(self.slidingTtl) || duration(self.slidingTtl) <= duration(self.ttl)").message("slidingTtl must be at most ttl"))]
-#[x_kube(validation = Rule::new("!has(self.softTimeout) || !has(self.hardTimeout) || duration(self.hardTimeout) == duration('0s') || duration(self.softTimeout) < duration(self.hardTimeout)").message("softTimeout must be less than hardTimeout"))]
 pub struct WarpPolicySpec {
     /// The WarpCluster, in the policy's namespace, that the policy is for.
     pub cluster_ref: ClusterRef,
@@ -62,6 +60,7 @@ pub struct ClusterRef {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!has(self.ttl) || !has(self.slidingTtl) || duration(self.slidingTtl) <= duration(self.ttl)").message("slidingTtl must be at most ttl"))]
+#[x_kube(validation = Rule::new("!has(self.ttl) || !has(self.adaptiveTtlMin) || duration(self.adaptiveTtlMin) <= duration(self.ttl)").message("adaptiveTtlMin must be at most ttl"))]
 #[x_kube(validation = Rule::new("!has(self.softTimeout) || !has(self.hardTimeout) || duration(self.hardTimeout) == duration('0s') || duration(self.softTimeout) < duration(self.hardTimeout)").message("softTimeout must be less than hardTimeout"))]
 pub struct PolicyRules {
     /// The consistency of a hit.
@@ -82,6 +81,12 @@ pub struct PolicyRules {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('8760h')").message("slidingTtl must be between 0s (none) and 8760h"))]
     pub sliding_ttl: Option<Duration>,
+    /// The TTL of a copy adapts to how often its value changes: it begins with this, doubles with each
+    /// reading that finds the value unchanged, up to `ttl`, and begins anew when the key was written.
+    /// `0s` is that it is always `ttl`; at most `ttl`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('8760h')").message("adaptiveTtlMin must be between 0s (none) and 8760h"))]
+    pub adaptive_ttl_min: Option<Duration>,
     /// How long it is remembered that the storage doesn't have a key. A write of the key by any pod
     /// ends it. `0s` is not at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]

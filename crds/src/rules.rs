@@ -18,6 +18,8 @@ pub struct Rules {
     pub ttl_jitter_percent: u8,
     /// How long a copy lives without a hit.
     pub sliding_ttl: Duration,
+    /// What a copy's TTL begins with, where it adapts.
+    pub adaptive_ttl_min: Duration,
     /// How long it is remembered that there is no such key.
     pub negative_ttl: Duration,
     /// How long after its TTL a copy stands in for the storage.
@@ -42,6 +44,7 @@ impl Rules {
         ttl: Duration::from_mins(1),
         ttl_jitter_percent: 0,
         sliding_ttl: Duration::ZERO,
+        adaptive_ttl_min: Duration::ZERO,
         negative_ttl: Duration::ZERO,
         fail_safe_grace: Duration::ZERO,
         soft_timeout: Duration::ZERO,
@@ -76,6 +79,7 @@ impl Rules {
             ("ttl", shown(self.ttl)),
             ("ttlJitterPercent", percent(self.ttl_jitter_percent)),
             ("slidingTtl", shown(self.sliding_ttl)),
+            ("adaptiveTtlMin", shown(self.adaptive_ttl_min)),
             ("negativeTtl", shown(self.negative_ttl)),
             ("failSafeGrace", shown(self.fail_safe_grace)),
             ("softTimeout", shown(self.soft_timeout)),
@@ -108,6 +112,7 @@ impl PolicyRules {
             ttl: duration(self.ttl, base.ttl),
             ttl_jitter_percent: percent(self.ttl_jitter_percent, base.ttl_jitter_percent),
             sliding_ttl: duration(self.sliding_ttl, base.sliding_ttl),
+            adaptive_ttl_min: duration(self.adaptive_ttl_min, base.adaptive_ttl_min),
             negative_ttl: duration(self.negative_ttl, base.negative_ttl),
             fail_safe_grace: duration(self.fail_safe_grace, base.fail_safe_grace),
             soft_timeout: duration(self.soft_timeout, base.soft_timeout),

@@ -36,10 +36,10 @@ pub struct WarmUp {
     #[x_kube(validation = Rule::new("type(self) == string && self.matches('^[0-9]+(k|M|G|T|Ki|Mi|Gi|Ti)?$') && quantity(self).compareTo(quantity('1')) >= 0").message("maxBytes must be a number of bytes such as 16Mi, at least 1"))]
     pub max_bytes: Option<Quantity>,
     /// How long a starting sidecar, and with it the application, waits to be ready until the warm-up
-    /// is done. `0s` is not at all.
-    #[serde(default = "none")]
+    /// is done. Default: not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('0s') && duration(self) <= duration('10m')").message("readinessTimeout must be between 0s (none) and 10m"))]
-    pub readiness_timeout: Duration,
+    pub readiness_timeout: Option<Duration>,
 }
 
 /// Where keys to be read come from; exactly one of its fields.
@@ -59,10 +59,6 @@ const fn yes() -> bool {
 
 const fn thousand() -> i32 {
     1000
-}
-
-fn none() -> Duration {
-    std::time::Duration::ZERO.into()
 }
 
 /// The longest that readiness waits.

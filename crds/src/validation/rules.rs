@@ -42,6 +42,7 @@ fn ranges(given: &PolicyRules, found: &mut Vec<Violation>) {
     for (field, value, least, most, range) in [
         ("ttl", given.ttl, millisecond, LONGEST_TTL, "1ms and 8760h"),
         ("slidingTtl", given.sliding_ttl, none, LONGEST_TTL, "0s (none) and 8760h"),
+        ("adaptiveTtlMin", given.adaptive_ttl_min, none, LONGEST_TTL, "0s (none) and 8760h"),
         ("negativeTtl", given.negative_ttl, none, LONGEST_NEGATIVE, "0s (none) and 24h"),
         ("failSafeGrace", given.fail_safe_grace, none, LONGEST_TTL, "0s (none) and 8760h"),
         ("softTimeout", given.soft_timeout, none, LONGEST_TIMEOUT, "0s (none) and 5s"),
@@ -72,9 +73,13 @@ fn ranges(given: &PolicyRules, found: &mut Vec<Violation>) {
 
 /// What doesn't go together, wherever each part comes from.
 fn together(rules: &Rules, found: &mut Vec<Violation>) {
-    if rules.sliding_ttl > rules.ttl {
-        let message = format!("is longer than the ttl, {:?}, which ends a copy anyway", rules.ttl);
-        invalid(found, "slidingTtl", message);
+    for (field, value) in
+        [("slidingTtl", rules.sliding_ttl), ("adaptiveTtlMin", rules.adaptive_ttl_min)]
+    {
+        if value > rules.ttl {
+            let message = format!("is longer than the ttl, {:?}, which bounds it", rules.ttl);
+            invalid(found, field, message);
+        }
     }
     if !rules.soft_timeout.is_zero() && rules.fail_safe_grace.is_zero() {
         invalid(
@@ -172,6 +177,7 @@ mod tests {
     fn what_would_do_nothing_or_cant_be_kept_is_refused() {
         for (text, field) in [
             ("slidingTtl: 2m", "slidingTtl"),
+            ("adaptiveTtlMin: 2m", "adaptiveTtlMin"),
             ("softTimeout: 100ms", "softTimeout"),
             ("{softTimeout: 1s, hardTimeout: 1s, failSafeGrace: 1h}", "softTimeout"),
             ("maxStaleness: 1s", "maxStaleness"),

@@ -41,9 +41,8 @@ pub(super) fn warm_up(given: &WarmUp, storage: &Storage, found: &mut Vec<Violati
     if !given.on_start && given.schedule.is_none() {
         invalid(found, at("onStart"), "is false, and there is no schedule: it would never be done");
     }
-    match given.schedule.as_deref().map(str::parse::<Schedule>) {
-        Some(Err(error)) => invalid(found, at("schedule"), error.to_string()),
-        None | Some(Ok(_)) => {}
+    if let Some(Err(error)) = given.schedule.as_deref().map(str::parse::<Schedule>) {
+        invalid(found, at("schedule"), error.to_string());
     }
     if !(1..=1_000_000).contains(&given.keys_per_second) {
         invalid(found, at("keysPerSecond"), "must be 1 to 1000000");
@@ -53,7 +52,7 @@ pub(super) fn warm_up(given: &WarmUp, storage: &Storage, found: &mut Vec<Violati
         Some(Err(error)) => invalid(found, at("maxBytes"), error.to_string()),
         None | Some(Ok(_)) => {}
     }
-    let timeout = given.readiness_timeout;
+    let Some(timeout) = given.readiness_timeout else { return };
     if timeout.is_negative() || Duration::from(timeout) > LONGEST_READINESS {
         invalid(found, at("readinessTimeout"), "must be between 0s (none) and 10m");
     } else if !given.on_start && !Duration::from(timeout).is_zero() {

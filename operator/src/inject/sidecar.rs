@@ -5,7 +5,6 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 use warp_crds::cluster::LogFormat;
-use warp_crds::warm_up::WarmUp;
 use warp_crds::{WarpCluster, manifest, names, quantity};
 
 use super::{Problem, Settings, full_name};
@@ -128,9 +127,9 @@ impl Plan {
 
 /// Seconds that a start may wait for its warm-up.
 fn warm_up_seconds(cluster: &WarpCluster) -> u32 {
-    let waits = |warm_up: &WarmUp| std::time::Duration::from(warm_up.readiness_timeout);
-    let longest = cluster.spec.warm_up.as_ref().map_or_else(Default::default, waits);
-    u32::try_from(longest.as_secs()).unwrap_or(u32::MAX)
+    let longest = cluster.spec.warm_up.as_ref().and_then(|warm_up| warm_up.readiness_timeout);
+    let seconds = longest.map_or(0, |longest| std::time::Duration::from(longest).as_secs());
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>) -> Value {

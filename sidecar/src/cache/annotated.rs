@@ -1,5 +1,5 @@
 //! What the cache keeps under a key where a string alone doesn't say it: that there is no such key, or
-//! a string of a class whose hits are noted.
+//! a string of a class whose hits are noted or whose readings are compared.
 //!
 //! It is an object on the heap of the [`store`](super::store), so that plain strings, which most
 //! copies are, cost and do nothing for it.
@@ -14,15 +14,23 @@ use super::store::{Weigh, allocated};
 pub struct Annotated {
     text: Option<Box<[u8]>>,
     used_at: Cell<Option<Millis>>,
+    steady: u8,
 }
 
 impl Annotated {
     /// That there is no such key.
-    pub(super) const ABSENT: Self = Self { text: None, used_at: Cell::new(None) };
+    pub(super) const fn absent() -> Self {
+        Self { text: None, used_at: Cell::new(None), steady: 0 }
+    }
 
-    /// A string that was filled at `used_at`, and whose hits are noted.
-    pub(super) fn used(text: &[u8], used_at: Millis) -> Self {
-        Self { text: Some(text.into()), used_at: Cell::new(Some(used_at)) }
+    /// A string, filled at `used_at` if its hits are noted, that so many readings in a row have found.
+    pub(super) fn text_of(text: &[u8], used_at: Option<Millis>, steady: u8) -> Self {
+        Self { text: Some(text.into()), used_at: Cell::new(used_at), steady }
+    }
+
+    /// How many readings in a row have found the same, besides the first.
+    pub fn steady(&self) -> u8 {
+        self.steady
     }
 
     /// The string; `None` says that there is no such key.

@@ -61,12 +61,14 @@ pub struct Filling<'a> {
     pub at: Millis,
     /// Whether hits are to be noted.
     pub notes_use: bool,
+    /// Whether it is to be noted how many readings in a row have found the same.
+    pub compares: bool,
 }
 
 impl<'a> Filling<'a> {
     /// A value whose hits nobody notes.
     pub const fn plain(value: &'a Value, at: Millis) -> Self {
-        Self { value: Some(value), at, notes_use: false }
+        Self { value: Some(value), at, notes_use: false, compares: false }
     }
 }
 
@@ -244,6 +246,14 @@ pub fn text_of(found: Lent<'_>) -> Option<Text<'_>> {
     }
 }
 
+/// How many readings in a row have found what a lent entry says, as far as anybody noted it.
+pub fn steady(found: Lent<'_>) -> u8 {
+    match found.payload {
+        View::Object(annotated) => annotated.steady(),
+        View::Bytes(_) | View::Integer(_) => 0,
+    }
+}
+
 /// When a lent entry was filled or hit last, as far as anybody noted it.
 pub fn used_at(found: Lent<'_>) -> Millis {
     let filled_at = found.meta.origin.unwrap_or_default().filled_at;
@@ -283,7 +293,7 @@ mod tests {
     #[test]
     fn that_there_is_no_such_key_is_guarded_as_a_value_is() {
         let cache = Cache::new(1 << 20);
-        let absent = Filling { value: None, at: 3, notes_use: false };
+        let absent = Filling { value: None, at: 3, notes_use: false, compares: false };
         let crossed = cache.stamp(b"k");
         cache.forget(b"k");
         assert!(!cache.fill(b"k", crossed, absent));
@@ -314,6 +324,20 @@ mod tests {
             let expected = Entry { value: Some(value.clone()), filled_at: 3, used_at };
             assert_eq!(cache.get(b"k"), Some(expected));
         }
+    }
+
+    #[test]
+    fn readings_that_find_the_same_are_counted_until_one_finds_another() {
+        let cache = Cache::new(1 << 20);
+        let read = |text: &str| {
+            let value = value(text);
+            let filling = Filling { compares: true, ..Filling::plain(&value, 0) };
+            assert!(cache.fill(b"k", cache.stamp(b"k"), filling));
+            cache.peek(cache.hash(b"k"), b"k", steady).unwrap()
+        };
+        assert_eq!(["a", "a", "a", "b", "b"].map(read), [0, 1, 2, 0, 1]);
+        cache.forget(b"k");
+        assert_eq!(read("b"), 0);
     }
 
     #[test]
@@ -547,7 +571,7 @@ mod tests {
                         let Some((stamp, fresh)) = stamps.get(&k).copied() else { continue };
                         let entering = content(v);
                         let filling =
-                            Filling { value: entering.as_ref(), at: 0, notes_use: v % 3 == 0 };
+                            Filling { value: entering.as_ref(), at: 0, notes_use: v % 3 == 0, compares: v % 2 == 0 };
                         let is_write = matches!(step, Step::Replace(..));
                         let done = if is_write {
                             cache.replace(&[k], stamp, filling)

@@ -1,7 +1,8 @@
 //! One shard: a store of copies, and the counters of the guard.
 
 use super::store::{Hash, Hasher, Meta, Origin, Payload, Store, WhenFull};
-use super::{Annotated, Filling, Lent, Usage};
+use super::{Annotated, Entry, Filling, Lent, Usage, steady};
+use crate::adapter::Value;
 
 /// Keys that share a counter are forgotten by the guard together; more counters, fewer refused fills.
 const COUNTERS: usize = 256;
@@ -48,11 +49,14 @@ impl Shard {
 
     /// Enters or replaces; false when there is no room for it, and then nothing is left.
     pub(super) fn insert(&mut self, hash: Hash, key: &[u8], filling: Filling<'_>) -> bool {
-        let Filling { value, at, notes_use } = filling;
+        let Filling { value, at, notes_use, compares } = filling;
         let payload = match value {
-            Some(value) if notes_use => Payload::Object(Annotated::used(&value.data, at)),
+            Some(value) if notes_use || compares => {
+                let steady = if compares { self.steady_with(hash, key, value) } else { 0 };
+                Payload::Object(Annotated::text_of(&value.data, notes_use.then_some(at), steady))
+            }
             Some(value) => Payload::Bytes(value.data.as_ref()),
-            None => Payload::Object(Annotated::ABSENT),
+            None => Payload::Object(Annotated::absent()),
         };
         let version = value.map_or(0, |value| value.version);
         let origin = Some(Origin { version, filled_at: at });
@@ -62,6 +66,15 @@ impl Shard {
             self.store.remove(hash, key, NO_TIME);
         }
         entered
+    }
+
+    /// How many readings in a row have found `value`, besides the first, this one included.
+    fn steady_with(&self, hash: Hash, key: &[u8], value: &Value) -> u8 {
+        let Some(found) = self.peek(hash, key) else { return 0 };
+        let before = Entry::copy_of(found).value;
+        let is_same = before
+            .is_some_and(|before| (before.version, &before.data) == (value.version, &value.data));
+        if is_same { steady(found).saturating_add(1) } else { 0 }
     }
 
     /// Removes, and refuses nobody.

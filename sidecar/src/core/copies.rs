@@ -101,7 +101,7 @@ impl Engine {
             filled_at.saturating_add(lifetime.fresh_until(&copy)).min(expiry)
         });
         // A copy that isn't cached here is as old as one that is read now, at most.
-        let unread = Copy { age: 0, idle: 0, is_absent: false, draw: u16::MAX };
+        let unread = Copy { age: 0, idle: 0, is_absent: false, steady: 0, draw: u16::MAX };
         held.unwrap_or_else(|| now.age.saturating_add(lifetime.fresh_until(&unread)))
     }
 }

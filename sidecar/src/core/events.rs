@@ -60,7 +60,7 @@ impl Engine {
         let publisher = spawn(async move { engine.outbox.run(|| engine.bus()).await });
         let copies = spawn(Arc::clone(self).end_copies());
         let refreshes = spawn(Arc::clone(self).refresh_copies());
-        self.tasks.lock().of_engine = vec![publisher, copies, refreshes];
+        self.tasks.lock().lasting = vec![publisher, copies, refreshes];
     }
 
     /// Ends what the engine started, so that it can be dropped.

@@ -5,7 +5,7 @@
 use super::{Engine, Moment, Place};
 use crate::adapter::{StorageError, Value};
 use crate::cache::store::{Hash, View};
-use crate::cache::{Entry, Lent, Millis, used_at};
+use crate::cache::{Entry, Lent, Millis, steady, used_at};
 use crate::preset::lifetime::{Copy, Verdict};
 
 /// A copy as its class's rules look at it.
@@ -15,6 +15,7 @@ pub(super) fn judged(hash: Hash, found: Lent<'_>, now: Millis) -> Copy {
         age: now.saturating_sub(filled_at),
         idle: now.saturating_sub(used_at(found)),
         is_absent: matches!(found.payload, View::Object(annotated) if annotated.text().is_none()),
+        steady: steady(found),
         draw: draw(hash, filled_at),
     }
 }

@@ -2,7 +2,8 @@
 //! key forgotten last.
 //!
 //! It is written where a read goes to the storage and where a key is forgotten, never by a hit:
-//! *every read after the last one noted was a hit*, as long as the note is there. Notes share a
+//! *every read after the last one noted was a hit*, as long as the note is there, or passed through
+//! to a Redis, which is read around the core. Notes share a
 //! table of fixed size, by their keys' hashes, and a newer one takes an older one's place.
 
 use parking_lot::Mutex;

@@ -167,7 +167,7 @@ impl Table {
 struct Tasks {
     of_storage: Vec<AbortOnDropHandle<()>>,
     of_bus: Vec<AbortOnDropHandle<()>>,
-    of_engine: Vec<AbortOnDropHandle<()>>,
+    lasting: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Figures for INFO.

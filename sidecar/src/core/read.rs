@@ -125,7 +125,8 @@ impl Engine {
             place.cache.drop_absent(key, stamp);
             return;
         }
-        let filling = Filling { value, at, notes_use: lifetime.is_sliding() };
+        let (notes_use, compares) = (lifetime.is_sliding(), lifetime.is_adaptive());
+        let filling = Filling { value, at, notes_use, compares };
         place.cache.fill(key, stamp, filling);
     }
 

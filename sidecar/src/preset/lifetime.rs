@@ -25,6 +25,8 @@ pub struct Lifetime {
     ttl: Millis,
     jitter_percent: u64,
     sliding: Option<Millis>,
+    /// What a copy's TTL begins with.
+    adaptive: Option<Millis>,
     negative: Millis,
     grace: Millis,
     eager_percent: Option<u64>,
@@ -41,6 +43,9 @@ pub struct Copy {
     pub idle: Millis,
     /// Whether it says that there is no such key.
     pub is_absent: bool,
+    /// How many readings in a row have found the same value; of importance to classes whose TTL
+    /// adapts.
+    pub steady: u8,
     /// A number that chance gave to the copy.
     pub draw: u16,
 }
@@ -75,12 +80,13 @@ impl Lifetime {
             ttl: millis(rules.ttl).min(oldest),
             jitter_percent: percent(rules.ttl_jitter_percent),
             sliding: some(rules.sliding_ttl),
+            adaptive: some(rules.adaptive_ttl_min),
             negative: millis(rules.negative_ttl).min(oldest),
             grace: millis(rules.fail_safe_grace),
             eager_percent,
             oldest,
         };
-        let shortest = lifetime.ttl_of(u16::MAX);
+        let shortest = lifetime.ttl_of(u16::MAX, 0);
         let idle = lifetime.sliding.unwrap_or(NEVER);
         lifetime.plain = lifetime.due_at(shortest).min(shortest).min(idle);
         lifetime
@@ -88,7 +94,7 @@ impl Lifetime {
 
     /// What becomes of `copy`.
     pub fn judge(&self, copy: &Copy) -> Verdict {
-        let ttl = self.ttl_of(copy.draw);
+        let ttl = self.ttl_of(copy.draw, copy.steady);
         if copy.is_absent {
             // That there is none isn't told when the storage can't say so any more.
             return if copy.age < self.negative { Verdict::Fresh } else { Verdict::Ended };
@@ -108,17 +114,26 @@ impl Lifetime {
         }
         let last_used = copy.age.saturating_sub(copy.idle);
         let idle = self.sliding.map_or(NEVER, |sliding| last_used.saturating_add(sliding));
-        self.ttl_of(copy.draw).min(idle)
+        self.ttl_of(copy.draw, copy.steady).min(idle)
     }
 
     /// At which age the copy stands in for the storage no longer.
     pub fn stale_until_of(&self, copy: &Copy) -> Millis {
-        if copy.is_absent { self.negative } else { self.stale_until(self.ttl_of(copy.draw)) }
+        if copy.is_absent {
+            self.negative
+        } else {
+            self.stale_until(self.ttl_of(copy.draw, copy.steady))
+        }
     }
 
     /// Whether copies know when they were hit last.
     pub fn is_sliding(&self) -> bool {
         self.sliding.is_some()
+    }
+
+    /// Whether copies know how many readings have found the same value.
+    pub fn is_adaptive(&self) -> bool {
+        self.adaptive.is_some()
     }
 
     /// Whether it is remembered that there is no such key.
@@ -131,13 +146,18 @@ impl Lifetime {
         self.grace > 0
     }
 
-    fn ttl_of(&self, draw: u16) -> Millis {
+    fn ttl_of(&self, draw: u16, steady: u8) -> Millis {
+        let ttl = match self.adaptive {
+            None => self.ttl,
+            // No TTL has more than 35 bits.
+            Some(least) => self.ttl.min(least.saturating_mul(1 << steady.min(36))),
+        };
         if self.jitter_percent == 0 {
-            return self.ttl;
+            return ttl;
         }
         // 8760 hours times all these is less than 2^58.
         let most = u64::from(u16::MAX) * 100;
-        self.ttl - self.ttl.saturating_mul(self.jitter_percent * u64::from(draw)) / most
+        ttl - ttl.saturating_mul(self.jitter_percent * u64::from(draw)) / most
     }
 
     fn due_at(&self, ttl: Millis) -> Millis {
@@ -162,13 +182,13 @@ mod tests {
     use super::*;
 
     fn lifetime(change: impl FnOnce(&mut Rules)) -> Lifetime {
-        let mut rules = Rules { ttl: Duration::from_millis(1000), ..Rules::BUILT_IN };
+        let mut rules = Rules { ttl: Duration::from_secs(1), ..Rules::BUILT_IN };
         change(&mut rules);
         Lifetime::of(&rules)
     }
 
     fn aged(age: Millis) -> Copy {
-        Copy { age, idle: age, is_absent: false, draw: 0 }
+        Copy { age, idle: age, is_absent: false, steady: 0, draw: 0 }
     }
 
     #[test]
@@ -198,6 +218,13 @@ mod tests {
         assert_eq!(judge(300, 300), Verdict::Ended);
         assert_eq!(judge(900, 299), Verdict::Fresh);
         assert_eq!(judge(1000, 0), Verdict::Ended);
+    }
+
+    #[test]
+    fn a_ttl_doubles_with_each_reading_that_finds_the_same_up_to_the_longest() {
+        let lifetime = lifetime(|rules| rules.adaptive_ttl_min = Duration::from_millis(300));
+        let end = |steady| lifetime.fresh_until(&Copy { steady, ..aged(0) });
+        assert_eq!([0, 1, 2, 3, u8::MAX].map(end), [300, 600, 1000, 1000, 1000]);
     }
 
     #[test]
@@ -235,6 +262,7 @@ mod tests {
             ttl in 1..5_000u64,
             jitter in 0..=90u8,
             sliding in 0..5_000u64,
+            adaptive in 0..5_000u64,
             negative in 0..5_000u64,
             grace in 0..5_000u64,
             eager in 0..=99u8,
@@ -246,6 +274,7 @@ mod tests {
                 ttl: Duration::from_millis(ttl),
                 ttl_jitter_percent: jitter,
                 sliding_ttl: Duration::from_millis(sliding.min(ttl)),
+                adaptive_ttl_min: Duration::from_millis(adaptive.min(ttl)),
                 negative_ttl: Duration::from_millis(negative),
                 fail_safe_grace: Duration::from_millis(grace),
                 eager_refresh_percent: eager,
@@ -263,12 +292,12 @@ mod tests {
             age in 0..12_000u64,
             idle in 0..12_000u64,
             is_absent: bool,
+            steady in 0..8u8,
             draw: u16,
         ) {
             let lifetime = Lifetime::of(&rules);
-            let copy = Copy { age, idle: idle.min(age), is_absent, draw };
+            let copy = Copy { age, idle: idle.min(age), is_absent, steady, draw };
             let verdict = lifetime.judge(&copy);
-            let millis = |duration: Duration| duration.as_millis() as u64;
             if age < lifetime.plain && !is_absent {
                 prop_assert_eq!(verdict, Verdict::Fresh);
             }
@@ -289,6 +318,11 @@ mod tests {
             {
                 prop_assert!(age < millis(bound));
             }
+            let end = if lifetime.is_adaptive() {
+                end.min(millis(rules.adaptive_ttl_min) << steady)
+            } else {
+                end
+            };
             let least = end * u64::from(100 - rules.ttl_jitter_percent) / 100;
             if !is_absent && !lifetime.is_sliding() && rules.max_staleness.is_none() && age < least {
                 prop_assert!(is_fresh, "chance takes no more than the jitter");
@@ -297,7 +331,12 @@ mod tests {
 
         /// A copy only gets worse with time.
         #[test]
-        fn a_copy_never_comes_back(rules in any_rules(), draw: u16, is_absent: bool) {
+        fn a_copy_never_comes_back(
+            rules in any_rules(),
+            draw: u16,
+            steady in 0..8u8,
+            is_absent: bool,
+        ) {
             let rank = |verdict| match verdict {
                 Verdict::Fresh => 0,
                 Verdict::Due => 1,
@@ -307,7 +346,7 @@ mod tests {
             let lifetime = Lifetime::of(&rules);
             let ranks: Vec<u8> = (0..12_000)
                 .step_by(37)
-                .map(|age| rank(lifetime.judge(&Copy { age, idle: age, is_absent, draw })))
+                .map(|age| rank(lifetime.judge(&Copy { age, idle: age, is_absent, steady, draw })))
                 .collect();
             prop_assert!(ranks.is_sorted());
         }

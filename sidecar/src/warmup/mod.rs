@@ -54,7 +54,7 @@ impl Plan {
                 keys_per_second: u64::try_from(spec.keys_per_second).unwrap_or(1),
                 max_bytes: bytes.unwrap_or(cache_limit as u64 / 2),
             },
-            readiness: spec.readiness_timeout.into(),
+            readiness: spec.readiness_timeout.map_or(Duration::ZERO, Into::into),
         }
     }
 

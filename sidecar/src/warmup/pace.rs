@@ -56,8 +56,9 @@ mod tests {
             for took in took {
                 elapsed += pace.wait(read, elapsed);
                 prop_assert!(pace.wait(read, elapsed).is_zero());
-                let allowed = elapsed.as_secs_f64() * keys_per_second as f64 + 1e-3;
-                prop_assert!(read as f64 <= allowed, "{read} of {allowed}");
+                // In billionths of a key, and one nanosecond for what was rounded.
+                let allowed = (elapsed.as_nanos() + 1) * u128::from(keys_per_second);
+                prop_assert!(u128::from(read) * 1_000_000_000 <= allowed);
                 elapsed += Duration::from_millis(took);
                 read += batch;
             }

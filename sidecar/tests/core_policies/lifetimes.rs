@@ -47,6 +47,24 @@ async fn a_sliding_copy_lives_by_its_hits_and_a_written_one_too() {
 }
 
 #[tokio::test]
+async fn a_steady_copy_lives_longer_each_time_and_a_written_one_begins_anew() {
+    let pod = Pod::with("ttl: 10s, adaptiveTtlMin: 40ms").await;
+    pod.storage.put_behind("k", "v");
+    let lives = async || {
+        pod.until("it has ended", |engine| engine.cached(b"k", engine.now()).is_none()).await;
+        pod.read("k").await.unwrap();
+        pod.engine.explain(b"k").held.unwrap().fresh_until
+    };
+    assert_eq!([lives().await, lives().await, lives().await], [40, 80, 160]);
+    pod.storage.put_behind("k", "w");
+    assert_eq!([lives().await, lives().await], [40, 80]);
+    pod.tell_written_elsewhere("k").await;
+    assert_eq!([lives().await, lives().await], [40, 80]);
+    pod.engine.write(&Key::from("k"), set("w")).await.unwrap();
+    assert_eq!(pod.engine.explain(b"k").held.unwrap().fresh_until, 40);
+}
+
+#[tokio::test]
 async fn a_hit_on_a_copy_that_soon_ends_has_it_read_anew_once() {
     let pod = Pod::with("ttl: 2s, eagerRefreshPercent: 10").await;
     pod.storage.put_behind("k", "old");
