@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::policy::PolicyRules;
 use crate::status::WarpClusterStatus;
+use crate::warm_up::WarmUp;
 
 /// A coherent group of sidecars: what carries their invalidations, where their data lives, and
 /// how the sidecar beside each pod is made.
@@ -44,6 +45,9 @@ pub struct WarpClusterSpec {
     /// What holds for a key that no WarpPolicy matches, and for what a matching one leaves out.
     #[serde(default)]
     pub defaults: PolicyRules,
+    /// What is read into the caches before anybody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
     /// Namespaces, besides the cluster's own, whose pods may use it: names, or `*` for all. The
     /// storage's credentials are copied to each namespace that uses the cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

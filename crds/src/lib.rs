@@ -8,16 +8,20 @@
 
 pub mod cluster;
 pub mod conditions;
+pub mod cron;
 pub mod manifest;
 pub mod names;
 pub mod nats;
 pub mod pattern;
 pub mod policy;
+pub mod preset;
 pub mod quantity;
+pub mod rules;
 pub mod socket;
 pub mod status;
 pub mod stream;
 pub mod validation;
+pub mod warm_up;
 
 pub use cluster::{WarpCluster, WarpClusterSpec};
 pub use policy::{WarpPolicy, WarpPolicySpec};

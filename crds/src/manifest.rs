@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::policy::{ClusterRef, PolicyRules};
-use crate::validation::{self, Reason, Violation};
+use crate::policy::{ClusterRef, PolicyRules, Rules};
+use crate::validation::{self, Budget, Reason, Violation};
 use crate::{WarpCluster, WarpPolicy};
 
 /// What one sidecar runs: a cluster and the policies for it.
@@ -114,11 +114,14 @@ pub fn parse(text: &str) -> Result<Manifests, ManifestError> {
 fn violations(manifests: &Manifests) -> Vec<Violation> {
     let spec = &manifests.cluster.spec;
     let mut found = validation::cluster(spec);
+    let mut budget = Budget::of(spec);
     for policy in &manifests.policies {
         let name = policy.name_any();
+        let rules = policy.spec.rules.resolve(spec.defaults.resolve(Rules::BUILT_IN));
         found.extend(
             validation::policy(&policy.spec, &spec.defaults)
                 .into_iter()
+                .chain(budget.take(&rules).err())
                 .map(|v| Violation { field: format!("WarpPolicy {name} {}", v.field), ..v }),
         );
         if policy.spec.cluster_ref.name != manifests.cluster.name_any() {

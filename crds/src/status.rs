@@ -1,5 +1,7 @@
 //! Status of the kinds, and what a sidecar says of itself at `/status`.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -86,6 +88,15 @@ pub struct SidecarStatus {
     pub storage: StorageStatus,
     /// The cache.
     pub cache: CacheStatus,
+    /// The classes of keys, the default class last.
+    #[serde(default)]
+    pub classes: Vec<ClassStatus>,
+    /// The sidecar's name on the bus, as `WARP.EXPLAIN` shows it.
+    #[serde(default)]
+    pub origin: String,
+    /// The warm-up, where one is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUpStatus>,
     /// Seconds since the start.
     pub uptime_seconds: u64,
 }
@@ -144,4 +155,46 @@ pub struct CacheStatus {
     pub misses: u64,
     /// hits / (hits + misses); absent before the first read.
     pub hit_ratio: Option<f64>,
+}
+
+/// A class of keys in a sidecar.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ClassStatus {
+    /// Its policy's name, or `default`.
+    pub name: String,
+    /// What its policy starts from.
+    pub preset: Option<String>,
+    /// What it gets, nothing left out, each rule by its name in a policy.
+    pub rules: BTreeMap<String, String>,
+    /// Reads answered from memory with a value since the start.
+    pub hits: u64,
+    /// Reads answered from memory: there is no such key.
+    pub negative_hits: u64,
+    /// Reads answered with an older copy that stood in for the storage.
+    pub stale_hits: u64,
+    /// Copies read anew before they ended.
+    pub refreshes: u64,
+    /// Bytes that its copies take of its quota; absent where it has none.
+    pub bytes: Option<u64>,
+}
+
+/// How a sidecar's warm-up is going: the one under way, or the last one.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct WarmUpStatus {
+    /// Whether one is under way.
+    pub running: bool,
+    /// How many have been done since the start.
+    pub done: u64,
+    /// Keys that it has read.
+    pub loaded: u64,
+    /// Bytes of these keys and their values.
+    pub bytes: u64,
+    /// Keys that memory had already.
+    pub held: u64,
+    /// Keys that the storage didn't have any more, or not as strings.
+    pub absent: u64,
+    /// Why it waits for the storage, while it does.
+    pub error: Option<String>,
 }

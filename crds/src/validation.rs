@@ -4,8 +4,13 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::cluster::{Bus, NatsBus, Storage};
-use crate::policy::{Mode, PolicyRules, Rules};
+use crate::policy::{PolicyRules, Rules};
 use crate::{WarpClusterSpec, WarpPolicySpec, nats, quantity, socket};
+
+mod rules;
+mod warm_up;
+
+pub use rules::{Budget, rules};
 
 /// One thing that can't be accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -46,16 +51,22 @@ impl Reason {
 
 /// The least memory that a cache is worth running with, in bytes.
 const LEAST_MEMORY: u64 = 1 << 20;
-/// The longest time that a value is answered from memory.
-const LONGEST_TTL: std::time::Duration = std::time::Duration::from_hours(8760);
 
 /// Everything that is wrong with a cluster.
 pub fn cluster(spec: &WarpClusterSpec) -> Vec<Violation> {
     let mut found = Vec::new();
     bus(&spec.bus, &mut found);
     storage(&spec.storage, &mut found);
-    rules("spec.defaults", &spec.defaults, Rules::BUILT_IN, &mut found);
+    found.extend(within("spec.defaults", rules(&spec.defaults, Rules::BUILT_IN)));
     memory_limit(&spec.sidecar.memory_limit, &mut found);
+    if let Some(given) = &spec.warm_up {
+        warm_up::warm_up(given, &spec.storage, &mut found);
+    }
+    let quota = spec.defaults.resolve(Rules::BUILT_IN).quota;
+    let limit = quantity::bytes(&spec.sidecar.memory_limit).unwrap_or(u64::MAX);
+    if quota > limit.saturating_sub(LEAST_MEMORY) {
+        invalid(&mut found, "spec.defaults.quota", "must leave 1Mi of sidecar.memoryLimit");
+    }
     let sidecar = &spec.sidecar;
     for (field, port) in [("port", sidecar.port), ("metricsPort", sidecar.metrics_port)] {
         if !(1..=65535).contains(&port) {
@@ -104,7 +115,7 @@ pub fn policy(spec: &WarpPolicySpec, defaults: &PolicyRules) -> Vec<Violation> {
             invalid(&mut found, format!("spec.match[{at}]"), "a pattern has 1 to 512 characters");
         }
     }
-    rules("spec", &spec.rules, defaults.resolve(Rules::BUILT_IN), &mut found);
+    found.extend(within("spec", rules(&spec.rules, defaults.resolve(Rules::BUILT_IN))));
     found
 }
 
@@ -185,20 +196,11 @@ fn storage(storage: &Storage, found: &mut Vec<Violation>) {
     }
 }
 
-fn rules(at: &str, given: &PolicyRules, base: Rules, found: &mut Vec<Violation>) {
-    let resolved = given.resolve(base);
-    if resolved.mode == Mode::StrongDistributed {
-        unsupported(
-            found,
-            &format!("{at}.mode"),
-            "StrongDistributed is not supported yet; use EventualDistributed, or StrongLocal for data that one pod owns",
-        );
-    }
-    if let Some(ttl) = given.ttl
-        && (ttl.is_negative() || resolved.ttl.is_zero() || resolved.ttl > LONGEST_TTL)
-    {
-        invalid(found, format!("{at}.ttl"), "must be between 1ms and 8760h");
-    }
+/// What was found in a part, as found in the whole.
+fn within(at: &str, found: Vec<Violation>) -> impl Iterator<Item = Violation> {
+    found
+        .into_iter()
+        .map(move |violation| Violation { field: format!("{at}.{}", violation.field), ..violation })
 }
 
 fn memory_limit(limit: &Quantity, found: &mut Vec<Violation>) {
@@ -228,7 +230,7 @@ mod tests {
         ExternalNats, KafkaBus, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
     };
     use crate::pattern::KeyPattern;
-    use crate::policy::{ClusterRef, Preset};
+    use crate::policy::{ClusterRef, Mode, Preset};
 
     fn policy_with(rules: PolicyRules) -> WarpPolicySpec {
         WarpPolicySpec {

@@ -19,8 +19,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use warp_sidecar::adapter::Value;
-use warp_sidecar::cache::Cache;
 use warp_sidecar::cache::store::{Hasher, Meta, NoObject, Payload, Store, View, WhenFull};
+use warp_sidecar::cache::{Cache, Filling};
 
 const KEYS: u32 = 1_000_000;
 const VALUE: usize = 100;
@@ -142,7 +142,7 @@ fn fill(kind: &str, entries: u32) {
         "copies" => {
             let cache = Cache::new(1 << 30);
             for i in 0..entries {
-                cache.fill(&key(i), cache.stamp(&key(i)), copy(0), 1000);
+                cache.fill(&key(i), cache.stamp(&key(i)), Filling::plain(&copy(0), 1000));
             }
             let own = cache.usage().bytes;
             (Box::new(cache), own)
@@ -248,7 +248,7 @@ fn time() {
 
     let cache = Cache::new(1 << 30);
     for i in 0..KEYS {
-        cache.fill(&key(i), cache.stamp(&key(i)), copy(0), 1000);
+        cache.fill(&key(i), cache.stamp(&key(i)), Filling::plain(&copy(0), 1000));
     }
     let mut read = |batch: &[u32], prefetch: bool| {
         out.clear();
@@ -271,7 +271,7 @@ fn time() {
     let set = clocked(&keys, |batch| {
         for number in batch {
             let key = key(*number);
-            cache.replace(&key, cache.stamp(&key), new.clone(), 2000);
+            cache.replace(&key, cache.stamp(&key), Filling::plain(&new, 2000));
         }
     });
     println!("  {:<34} {get:>6.0} {set:>6.0}", "copies");
@@ -319,7 +319,7 @@ fn hits() {
                 if cache.with(cache.hash(&key), &key, |_| ()).is_some() {
                     hits += 1;
                 } else {
-                    cache.fill(&key, cache.stamp(&key), copied.clone(), 1000);
+                    cache.fill(&key, cache.stamp(&key), Filling::plain(&copied, 1000));
                 }
             }
             100.0 * f64::from(hits) / keys.len() as f64

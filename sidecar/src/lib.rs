@@ -1,7 +1,8 @@
 //! The Warp sidecar: RESP in front, storage behind, coherent over a bus.
 //!
 //! Dependencies point one way: `resp` and `admin` → `core` → (`cache`, `channels`, `adapter`,
-//! `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests; `main` runs it.
+//! `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests, and what warms it up
+//! (`warmup`); `main` runs it.
 
 pub mod adapter;
 pub mod admin;
@@ -16,3 +17,4 @@ pub mod metrics;
 pub mod preset;
 pub mod resp;
 pub mod sync_bus;
+pub mod warmup;

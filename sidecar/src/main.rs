@@ -182,7 +182,7 @@ async fn serve(options: Run) -> Result<(), Error> {
     }
     info!("draining");
     stop.cancel();
-    if runner.is_ready() {
+    if runner.is_serving() {
         data.await?;
     }
     watch.await?;

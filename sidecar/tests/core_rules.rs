@@ -9,105 +9,19 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use servers::postgres::Postgres;
 use sqlx::{Connection, Executor, PgConnection};
-use support::doubles::{ScriptedBus, ScriptedStorage};
+use support::doubles::ScriptedBus;
+use support::pod::{POLICIES, Pod, classes, down, set};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::broadcast;
-use warp_crds::manifest;
 use warp_sidecar::adapter::{
-    Key, Mutation, PostgresAdapter, PostgresSettings, SetCondition, SetExpiry, Storage,
-    StorageError, StorageEvent, Value,
+    Key, Mutation, PostgresAdapter, PostgresSettings, Storage, StorageError, StorageEvent,
 };
-use warp_sidecar::core::{Begun, Engine, Parts};
-use warp_sidecar::metrics::Metrics;
-use warp_sidecar::preset::Classes;
-use warp_sidecar::sync_bus::{BusEvent, Invalidation, Origin, Scope};
+use warp_sidecar::core::Begun;
+use warp_sidecar::sync_bus::{BusEvent, Origin, Scope};
 
 #[path = "support/servers/mod.rs"]
 mod servers;
 mod support;
-
-const POLICIES: &str = "
-apiVersion: warpcache.dev/v1alpha1
-kind: WarpCluster
-metadata: {name: c}
-spec: {defaults: {ttl: 60s}}
----
-apiVersion: warpcache.dev/v1alpha1
-kind: WarpPolicy
-metadata: {name: local}
-spec: {clusterRef: {name: c}, match: ['local:*'], mode: StrongLocal, ttl: 60s}
-";
-
-struct Pod<S> {
-    engine: Arc<Engine>,
-    storage: Arc<S>,
-    bus: Arc<ScriptedBus>,
-}
-
-impl Pod<ScriptedStorage> {
-    async fn new() -> Self {
-        Self::over(ScriptedStorage::new()).await
-    }
-}
-
-impl<S: Storage + 'static> Pod<S> {
-    /// A pod whose bus is live.
-    async fn over(storage: Arc<S>) -> Self {
-        let bus = ScriptedBus::new();
-        let engine = Engine::start(Parts {
-            storage: storage.clone(),
-            bus: bus.clone(),
-            origin: Origin(1),
-            classes: classes(POLICIES),
-            cache_limit: 1 << 20,
-            cluster: "c".to_owned(),
-            metrics: Arc::new(Metrics::new().unwrap()),
-        });
-        let pod = Self { engine, storage, bus };
-        pod.bus.prove().await;
-        pod.until("the bus is live", |engine| engine.status().0.live).await;
-        pod
-    }
-
-    async fn until(&self, what: &str, holds: impl Fn(&Engine) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !holds(&self.engine) {
-            assert!(Instant::now() < deadline, "never came: {what}; {:?}", self.engine.status());
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    }
-
-    async fn read(&self, key: &'static str) -> Result<Option<Bytes>, StorageError> {
-        let values = self.engine.read(&[Key::from(key)]).await?;
-        Ok(values.into_iter().next().flatten().map(|value| value.data))
-    }
-
-    fn cached(&self, key: &'static str) -> Option<Bytes> {
-        self.engine.cached(key.as_bytes(), self.engine.now()).map(|Value { data, .. }| data)
-    }
-
-    async fn tell_written_elsewhere(&self, key: &'static str) {
-        let scope = Scope::Keys(vec![Key::from(key)]);
-        let invalidation = Invalidation { origin: Origin(2), sequence: 1, scope };
-        let before = self.engine.status().0.position;
-        let position = before + 1;
-        self.bus.tell(BusEvent::Message { position, replayed: false, invalidation }).await;
-        self.until("the message is applied", |engine| engine.status().0.position == position).await;
-    }
-}
-
-fn classes(text: &str) -> Classes {
-    Classes::compile(&manifest::parse(text).unwrap())
-}
-
-fn set(data: &'static str) -> Mutation {
-    let data = Bytes::from(data);
-    Mutation::Set { data, condition: SetCondition::Always, expiry: SetExpiry::Clear, get: false }
-}
-
-fn down() -> StorageError {
-    StorageError::Unavailable { kind: "scripted", cause: "down".to_owned() }
-}
 
 #[tokio::test]
 async fn a_value_read_once_is_a_hit_until_a_peer_writes_it() {

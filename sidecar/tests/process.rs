@@ -9,7 +9,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use servers::redis::Redis;
 use warp_crds::manifest;
+
+#[path = "support/servers/mod.rs"]
+mod servers;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_warp-sidecar");
 
@@ -49,6 +53,12 @@ impl Sidecar {
         let new = self.folder.join("new");
         std::fs::write(&new, text).unwrap();
         std::fs::rename(new, self.folder.join("warp.yaml")).unwrap();
+    }
+
+    /// The manifest over a Redis, with more of the cluster's spec.
+    fn manifest_over(&self, redis: &Redis, more: &str) -> String {
+        let spec = format!("spec:\n  storage: {{redis: {{url: '{}'}}}}\n  {more}\n", redis.url());
+        self.manifest("30s").replacen("spec:\n", &spec, 1)
     }
 
     fn get(&self, path: &str) -> Option<(String, String)> {
@@ -185,4 +195,33 @@ fn it_ends_well_when_it_is_told_to() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     assert!(sidecar.child.wait().unwrap().success());
     assert!(!run(&["ping", "--url", &ping]).status.success());
+}
+
+#[test]
+fn a_start_waits_for_its_warm_up_no_longer_than_it_is_told() {
+    let redis = Redis::start();
+    let mut client = TcpStream::connect(("127.0.0.1", redis.port)).unwrap();
+    client.write_all(b"SET user:1 x\r\n").unwrap();
+    client.read_exact(&mut [0; 5]).unwrap();
+    redis.pause();
+    let patient = Sidecar::start("warm", &["--wait"], None);
+    let hasty = Sidecar::start("hasty", &["--wait"], None);
+    let warm_up = |timeout: &str| {
+        format!("warmUp: {{from: [{{pattern: 'user:*'}}], readinessTimeout: {timeout}}}")
+    };
+    patient.write(&patient.manifest_over(&redis, &warm_up("10m")));
+    hasty.write(&hasty.manifest_over(&redis, &warm_up("300ms")));
+    hasty.until("ready though nothing is warm", Sidecar::is_ready);
+    let why = || patient.get("/readyz").unwrap_or_default();
+    patient
+        .until("it says why it waits", |_| why() == ("503".to_owned(), "warming up\n".to_owned()));
+    assert_eq!(patient.status()["warmUp"]["done"], 0);
+    redis.resume();
+    patient.until("ready", Sidecar::is_ready);
+    let warm_up = &patient.status()["warmUp"];
+    assert_eq!((&warm_up["done"], &warm_up["loaded"]), (&1.into(), &1.into()), "{warm_up}");
+    let class = &patient.status()["classes"][0];
+    assert_eq!((&class["name"], &class["rules"]["ttl"]), (&"users".into(), &"30s".into()));
+    redis.kill();
+    assert_eq!(patient.command("GET user:1"), "$1", "it was read before anybody asked");
 }

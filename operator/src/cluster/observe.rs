@@ -115,6 +115,9 @@ pub(super) mod tests {
             bus: BusStatus { kind: "nats".to_owned(), live: true, ..Default::default() },
             storage: StorageStatus { kind: "redis".to_owned(), available: true, error: None },
             cache: CacheStatus { hits: 2, misses: 1, ..Default::default() },
+            classes: Vec::new(),
+            origin: String::new(),
+            warm_up: None,
             uptime_seconds: 1,
         }
     }

@@ -84,7 +84,7 @@ pub fn validate(
         .flat_map(|before| &before.policies)
         .map(|policy| (policy.name_any(), policy.spec.clone()))
         .collect();
-    let verdicts = accept(claims, &effective.spec.defaults, &previous);
+    let verdicts = accept(claims, &effective.spec, &previous);
     let policies: Vec<WarpPolicy> = verdicts
         .iter()
         .filter_map(|verdict| {

@@ -125,6 +125,13 @@ impl Plan {
     }
 }
 
+/// Seconds that a start may wait for its warm-up.
+fn warm_up_seconds(cluster: &WarpCluster) -> u32 {
+    let longest = cluster.spec.warm_up.as_ref().and_then(|warm_up| warm_up.readiness_timeout);
+    let seconds = longest.map_or(0, |longest| std::time::Duration::from(longest).as_secs());
+    u32::try_from(seconds).unwrap_or(u32::MAX)
+}
+
 fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>) -> Value {
     let spec = &cluster.spec.sidecar;
     let mut mounts = vec![
@@ -163,7 +170,7 @@ fn container(cluster: &WarpCluster, settings: &Settings, socket: Option<&Value>)
             "httpGet": get("/readyz"),
             "periodSeconds": 1,
             "timeoutSeconds": 2,
-            "failureThreshold": STARTUP_SECONDS,
+            "failureThreshold": STARTUP_SECONDS + warm_up_seconds(cluster),
         },
         "readinessProbe": {
             "httpGet": get("/readyz"),

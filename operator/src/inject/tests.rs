@@ -8,6 +8,7 @@ use warp_crds::WarpClusterSpec;
 use warp_crds::cluster::{
     LogFormat, MemoryStorage, PostgresStorage, SecretKeyRef, SidecarSpec, Storage,
 };
+use warp_crds::warm_up::WarmUp;
 
 use super::*;
 
@@ -349,6 +350,24 @@ fn an_injected_pod_says_by_which_plan() {
     ] {
         assert_ne!(hash(other.clone()), default, "{other:?}");
     }
+}
+
+#[test]
+fn a_start_that_waits_for_its_warm_up_is_given_the_time() {
+    let probe = |cluster: &WarpCluster| {
+        Plan::new(cluster, &settings()).container["startupProbe"]["failureThreshold"].clone()
+    };
+    let mut cluster = cluster("shop", "main");
+    assert_eq!(probe(&cluster), 120);
+    cluster.spec.warm_up = Some(WarmUp {
+        from: Vec::new(),
+        on_start: true,
+        schedule: None,
+        keys_per_second: 1,
+        max_bytes: None,
+        readiness_timeout: Some(std::time::Duration::from_secs(90).into()),
+    });
+    assert_eq!(probe(&cluster), 210);
 }
 
 #[test]

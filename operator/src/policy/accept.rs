@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
-use warp_crds::policy::PolicyRules;
-use warp_crds::validation::{self, Reason, Violation};
-use warp_crds::{WarpPolicy, WarpPolicySpec};
+use warp_crds::policy::Rules;
+use warp_crds::validation::{self, Budget, Reason, Violation};
+use warp_crds::{WarpClusterSpec, WarpPolicy, WarpPolicySpec};
 
 /// A policy that asks to be compiled.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,30 +60,37 @@ impl Claim {
     }
 }
 
-/// Judges all claims on one cluster. `defaults` are the cluster's; `previous` is what was compiled
+/// Judges all claims on one cluster, `cluster`; `previous` is what was compiled
 /// for each policy until now: a policy that turns unacceptable keeps it, so that an edit that goes
 /// wrong doesn't take away what runs.
 pub fn accept(
     mut claims: Vec<Claim>,
-    defaults: &PolicyRules,
+    cluster: &WarpClusterSpec,
     previous: &BTreeMap<String, WarpPolicySpec>,
 ) -> Vec<Verdict> {
     claims.sort_by(Claim::older);
     let mut owners: BTreeMap<String, String> = BTreeMap::new();
+    let mut budget = Budget::of(cluster);
+    let base = cluster.defaults.resolve(Rules::BUILT_IN);
     claims
         .into_iter()
         .map(|claim| {
-            let mut refused = validation::policy(&claim.spec, defaults);
-            refused.extend(conflicts(&claim.spec, &owners));
+            let judge = |spec: &WarpPolicySpec| {
+                let mut refused = validation::policy(spec, &cluster.defaults);
+                refused.extend(conflicts(spec, &owners));
+                refused.extend({ budget }.take(&spec.rules.resolve(base)).err());
+                refused
+            };
+            let refused = judge(&claim.spec);
             let compiled = if refused.is_empty() {
                 Some(claim.spec)
             } else {
-                previous
-                    .get(&claim.name)
-                    .filter(|spec| validation::policy(spec, defaults).is_empty())
-                    .filter(|spec| conflicts(spec, &owners).next().is_none())
-                    .cloned()
+                previous.get(&claim.name).filter(|spec| judge(spec).is_empty()).cloned()
             };
+            if let Some(spec) = &compiled {
+                // It fits, or it would not be compiled.
+                let _ = budget.take(&spec.rules.resolve(base));
+            }
             for pattern in compiled.iter().flat_map(|spec| &spec.patterns) {
                 owners.insert(pattern.0.clone(), claim.name.clone());
             }
@@ -111,9 +118,10 @@ fn conflicts(
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
     use proptest::prelude::*;
     use warp_crds::pattern::KeyPattern;
-    use warp_crds::policy::{ClusterRef, Mode};
+    use warp_crds::policy::{ClusterRef, Mode, PolicyRules};
 
     use super::*;
 
@@ -132,7 +140,7 @@ mod tests {
 
     fn judge(claims: Vec<Claim>, previous: &[(&str, WarpPolicySpec)]) -> BTreeMap<String, Verdict> {
         let previous = previous.iter().map(|(n, s)| ((*n).to_owned(), s.clone())).collect();
-        accept(claims, &PolicyRules::default(), &previous)
+        accept(claims, &WarpClusterSpec::default(), &previous)
             .into_iter()
             .map(|verdict| (verdict.name.clone(), verdict))
             .collect()
@@ -167,6 +175,25 @@ mod tests {
             &[("p", before)],
         );
         assert_eq!(judged["q"].refused[0].reason, Reason::Conflict);
+    }
+
+    #[test]
+    fn a_quota_that_is_not_left_is_refused_to_the_younger() {
+        let with_quota = |pattern: &str, quota: &str| {
+            let mut spec = spec(&[pattern], None);
+            spec.rules.quota = Some(Quantity(quota.to_owned()));
+            spec
+        };
+        let judged = judge(
+            vec![
+                claim("young", 1, with_quota("a:*", "40Mi")),
+                claim("old", 2, with_quota("b:*", "40Mi")),
+            ],
+            &[("young", with_quota("a:*", "10Mi"))],
+        );
+        assert_eq!(judged["old"].refused, []);
+        assert_eq!(judged["young"].refused[0].field, "spec.quota");
+        assert_eq!(judged["young"].compiled, Some(with_quota("a:*", "10Mi")));
     }
 
     #[test]

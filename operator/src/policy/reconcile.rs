@@ -9,9 +9,8 @@ use kube::ResourceExt;
 use kube::runtime::controller::Action;
 use kube::runtime::reflector::ObjectRef;
 use warp_crds::conditions::Observation;
-use warp_crds::policy::PolicyRules;
 use warp_crds::validation::Reason;
-use warp_crds::{WarpCluster, WarpPolicy};
+use warp_crds::{WarpCluster, WarpClusterSpec, WarpPolicy};
 
 use super::accept::{Claim, accept};
 use super::status::{self, Programmed};
@@ -100,8 +99,8 @@ async fn judge(policy: &WarpPolicy, context: &Context) -> Result<Vec<Observation
     };
     let compiled =
         dereference::compiled(&context.client, cluster).await.map_err(Error::Dereference)?;
-    let defaults = match defaults(cluster, compiled.as_ref(), context).await? {
-        Ok(defaults) => defaults,
+    let holding = match holding(cluster, compiled.as_ref(), context).await? {
+        Ok(holding) => holding,
         Err(why) => {
             let message = format!("WarpCluster {name} isn't accepted, and never was: {why}");
             return Ok(status::without_cluster(name, Reason::Invalid, &message));
@@ -116,7 +115,7 @@ async fn judge(policy: &WarpPolicy, context: &Context) -> Result<Vec<Observation
     });
     let policies = context.view.policies.state_filter(|p| p.namespace() == policy.namespace());
     let claims = Claim::on(name, policies.iter().map(AsRef::as_ref));
-    let verdicts = accept(claims, &defaults, &programmed.policies);
+    let verdicts = accept(claims, &holding, &programmed.policies);
     let verdict = verdicts.iter().find(|verdict| verdict.name == policy.name_any());
     // It was deleted a moment ago.
     let Some(verdict) = verdict else { return Ok(Vec::new()) };
@@ -124,22 +123,22 @@ async fn judge(policy: &WarpPolicy, context: &Context) -> Result<Vec<Observation
     Ok(status::conditions(&policy.spec, verdict, &programmed, &status))
 }
 
-/// The defaults of the cluster that holds: as it is, or as it was accepted last, as its own
+/// The spec of the cluster that holds: as it is, or as it was accepted last, as its own
 /// controller judges it. Without either, why it isn't accepted.
-async fn defaults(
+async fn holding(
     cluster: &WarpCluster,
     compiled: Option<&Compiled>,
     context: &Context,
-) -> Result<Result<PolicyRules, String>, Error> {
+) -> Result<Result<WarpClusterSpec, String>, Error> {
     let compiled = compiled.map(|compiled| &compiled.manifests);
     if compiled.is_some_and(|compiled| compiled.cluster.spec == cluster.spec) {
-        return Ok(Ok(cluster.spec.defaults.clone()));
+        return Ok(Ok(cluster.spec.clone()));
     }
     let nats = dereference::nats(&context.client, cluster).await.map_err(Error::Dereference)?;
     let standing =
         Standing { compiled, stateful_set: nats.stateful_set.as_ref(), taken: &nats.taken };
     Ok(match effective(cluster, standing) {
-        Ok((effective, _)) => Ok(effective.spec.defaults),
+        Ok((effective, _)) => Ok(effective.spec),
         Err(Nothing::Refused(violations)) => {
             Err(violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
         }

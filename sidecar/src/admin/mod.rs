@@ -1,6 +1,7 @@
 //! The HTTP port beside the data: `/metrics`, `/healthz`, `/readyz`, `/status`.
 //!
-//! `/healthz` says that the process turns; `/readyz` that it has a configuration and listens. Neither
+//! `/healthz` says that the process turns; `/readyz` that it has a configuration, listens, and is warmed
+//! up where a start waits for that. Neither
 //! asks the storage or the bus: a fault of theirs must not take the pod out of service, because
 //! hits go on.
 
@@ -56,7 +57,8 @@ async fn ready(State(runner): State<Arc<Runner>>) -> Response {
     if runner.is_ready() {
         return "ok\n".into_response();
     }
-    let why = runner.error().unwrap_or_else(|| "starting".to_owned());
+    let otherwise = if runner.is_serving() { "warming up" } else { "starting" };
+    let why = runner.error().unwrap_or_else(|| otherwise.to_owned());
     (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response()
 }
 

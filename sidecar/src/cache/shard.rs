@@ -1,7 +1,7 @@
 //! One shard: a store of copies, and the counters of the guard.
 
-use super::store::{Found, Hash, Hasher, Meta, NoObject, Origin, Payload, Store, WhenFull};
-use super::{Millis, Usage};
+use super::store::{Hash, Hasher, Meta, Origin, Payload, Store, WhenFull};
+use super::{Annotated, Entry, Filling, Lent, Usage, steady};
 use crate::adapter::Value;
 
 /// Keys that share a counter are forgotten by the guard together; more counters, fewer refused fills.
@@ -13,7 +13,7 @@ const NO_TIME: u64 = 0;
 #[derive(Debug)]
 pub(super) struct Shard {
     counters: Box<[u64; COUNTERS]>,
-    store: Store<NoObject>,
+    store: Store<Annotated>,
 }
 
 impl Shard {
@@ -39,26 +39,47 @@ impl Shard {
     }
 
     #[inline]
-    pub(super) fn get(&mut self, hash: Hash, key: &[u8]) -> Option<Found<'_, NoObject>> {
+    pub(super) fn get(&mut self, hash: Hash, key: &[u8]) -> Option<Lent<'_>> {
         self.store.get(hash, key, NO_TIME)
     }
 
+    pub(super) fn peek(&self, hash: Hash, key: &[u8]) -> Option<Lent<'_>> {
+        self.store.peek(hash, key, NO_TIME)
+    }
+
     /// Enters or replaces; false when there is no room for it, and then nothing is left.
-    pub(super) fn insert(
-        &mut self,
-        hash: Hash,
-        key: &[u8],
-        value: &Value,
-        filled_at: Millis,
-    ) -> bool {
-        let origin = Some(Origin { version: value.version, filled_at });
-        let meta = Meta { expires_at: value.expires_at, origin };
-        let entered =
-            self.store.insert(hash, key, Payload::Bytes(&value.data), meta, NO_TIME).is_ok();
+    pub(super) fn insert(&mut self, hash: Hash, key: &[u8], filling: Filling<'_>) -> bool {
+        let Filling { value, at, notes_use, compares } = filling;
+        let payload = match value {
+            Some(value) if notes_use || compares => {
+                let steady = if compares { self.steady_with(hash, key, value) } else { 0 };
+                Payload::Object(Annotated::text_of(&value.data, notes_use.then_some(at), steady))
+            }
+            Some(value) => Payload::Bytes(value.data.as_ref()),
+            None => Payload::Object(Annotated::absent()),
+        };
+        let version = value.map_or(0, |value| value.version);
+        let origin = Some(Origin { version, filled_at: at });
+        let meta = Meta { expires_at: value.and_then(|value| value.expires_at), origin };
+        let entered = self.store.insert(hash, key, payload, meta, NO_TIME).is_ok();
         if !entered {
             self.store.remove(hash, key, NO_TIME);
         }
         entered
+    }
+
+    /// How many readings in a row have found `value`, besides the first, this one included.
+    fn steady_with(&self, hash: Hash, key: &[u8], value: &Value) -> u8 {
+        let Some(found) = self.peek(hash, key) else { return 0 };
+        let before = Entry::copy_of(found).value;
+        let is_same = before
+            .is_some_and(|before| (before.version, &before.data) == (value.version, &value.data));
+        if is_same { steady(found).saturating_add(1) } else { 0 }
+    }
+
+    /// Removes, and refuses nobody.
+    pub(super) fn remove(&mut self, hash: Hash, key: &[u8]) -> bool {
+        self.store.remove(hash, key, NO_TIME)
     }
 
     /// Refuses what the present readers of `key` will bring.
@@ -68,7 +89,7 @@ impl Shard {
 
     pub(super) fn forget(&mut self, hash: Hash, key: &[u8]) -> bool {
         self.refuse_readers(hash);
-        self.store.remove(hash, key, NO_TIME)
+        self.remove(hash, key)
     }
 
     pub(super) fn forget_all(&mut self) {
@@ -86,11 +107,11 @@ impl Shard {
         &mut self,
         cursor: u64,
         count: usize,
-        is_over: impl Fn(&[u8], Millis) -> bool,
+        is_over: impl Fn(&[u8], Lent<'_>) -> bool,
     ) -> u64 {
         let mut over: Vec<Box<[u8]>> = Vec::new();
         let next = self.store.scan(cursor, count, NO_TIME, |key, found| {
-            if is_over(key, found.meta.origin.unwrap_or_default().filled_at) {
+            if is_over(key, found) {
                 over.push(key.into());
             }
         });

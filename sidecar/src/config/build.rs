@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use warp_crds::cluster::{self, Bus, NatsBus as NatsSpec, SecretKeyRef, Storage as StorageSpec};
 use warp_crds::nats::Credentials;
-use warp_crds::{names, quantity};
+use warp_crds::{WarpCluster, names, quantity};
 
 use super::{ConfigError, Loaded};
 use crate::adapter::{
@@ -15,8 +15,13 @@ use crate::sync_bus::{MemoryBus, NatsBus, NatsSettings, SyncBus};
 
 /// Bytes that cached entries may take.
 pub(super) fn cache_limit(loaded: &Loaded) -> usize {
+    memory_limit(&loaded.manifests.cluster)
+}
+
+/// The same of a cluster.
+pub(super) fn memory_limit(cluster: &WarpCluster) -> usize {
     // Validation refused what isn't bytes; an unreadable one is none at all here.
-    let bytes = quantity::bytes(&loaded.manifests.cluster.spec.sidecar.memory_limit).unwrap_or(0);
+    let bytes = quantity::bytes(&cluster.spec.sidecar.memory_limit).unwrap_or(0);
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 

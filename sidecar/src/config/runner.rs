@@ -1,20 +1,22 @@
 //! The running configuration: applied at the start, and again when the files change.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 use warp_crds::WarpCluster;
 use warp_crds::status::SidecarStatus;
 
-use super::build::{BusPlan, StoragePlan, cache_limit};
+use super::build::{BusPlan, StoragePlan, cache_limit, memory_limit};
 use super::{ConfigError, Loaded, Secrets, Source};
 use crate::core::{Engine, Parts};
 use crate::metrics::Metrics;
 use crate::preset::Classes;
 use crate::sync_bus::Origin;
+use crate::warmup::{Plan, Warmer};
 
 /// Between two looks at the files. A ConfigMap's files change by a renamed link, which file
 /// watches see differently on every file system; reading a few kilobytes is seen alike on all.
@@ -26,7 +28,9 @@ pub struct Runner {
     source: Source,
     metrics: Arc<Metrics>,
     engine: OnceLock<Arc<Engine>>,
-    serving: OnceLock<()>,
+    serving: OnceLock<Instant>,
+    /// Nothing waits for a warm-up any more.
+    warm: OnceLock<()>,
     state: Mutex<State>,
 }
 
@@ -44,6 +48,15 @@ struct Applied {
     cluster: WarpCluster,
     storage: StoragePlan,
     bus: BusPlan,
+    warm_up: Option<WarmUp>,
+}
+
+/// A warm-up at work.
+#[derive(Debug)]
+struct WarmUp {
+    plan: Plan,
+    warmer: Arc<Warmer>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Runner {
@@ -54,6 +67,7 @@ impl Runner {
             metrics,
             engine: OnceLock::new(),
             serving: OnceLock::new(),
+            warm: OnceLock::new(),
             state: Mutex::default(),
         })
     }
@@ -70,12 +84,29 @@ impl Runner {
 
     /// The listeners are open.
     pub fn set_serving(&self) {
-        self.serving.get_or_init(|| ());
+        self.serving.get_or_init(Instant::now);
     }
 
     /// Whether a configuration is applied and the listeners are open.
-    pub fn is_ready(&self) -> bool {
+    pub fn is_serving(&self) -> bool {
         self.engine.get().is_some() && self.serving.get().is_some()
+    }
+
+    /// Whether it serves, and has been warmed up if that is waited for. Once it was ready, another
+    /// plan doesn't take that back.
+    pub fn is_ready(&self) -> bool {
+        let Some(since) = self.serving.get().filter(|_| self.is_serving()) else { return false };
+        let is_warm = || {
+            let state = self.state.lock();
+            let waited_for = state.applied.as_ref().and_then(|applied| applied.warm_up.as_ref());
+            waited_for.is_none_or(|WarmUp { plan, warmer, .. }| {
+                warmer.is_done() || since.elapsed() >= plan.readiness()
+            })
+        };
+        if self.warm.get().is_none() && is_warm() {
+            self.warm.get_or_init(|| ());
+        }
+        self.warm.get().is_some()
     }
 
     /// Why the configuration on disk was refused, while it is.
@@ -100,6 +131,12 @@ impl Runner {
             bus,
             storage,
             cache,
+            classes: engine.class_status(),
+            warm_up: state
+                .applied
+                .as_ref()
+                .and_then(|applied| Some(applied.warm_up.as_ref()?.warmer.status())),
+            origin: engine.origin_name(),
             uptime_seconds: engine.figures().uptime_seconds,
         })
     }
@@ -123,8 +160,9 @@ impl Runner {
                 }
                 Ok(())
             }
-            Ok(Some(applied)) => {
+            Ok(Some(mut applied)) => {
                 info!(hash = %applied.hash, "configuration applied");
+                applied.warm_up = self.warm_up(&applied.cluster, state.applied.as_mut());
                 state.applied = Some(applied);
                 state.error = None;
                 self.metrics.config_read(true);
@@ -186,6 +224,24 @@ impl Runner {
             self.engine.get_or_init(|| Engine::start(parts));
         }
         let Loaded { manifests, secrets, hash } = loaded;
-        Ok(Applied { hash, secrets, cluster: manifests.cluster, storage, bus })
+        let cluster = manifests.cluster;
+        Ok(Applied { hash, secrets, cluster, storage, bus, warm_up: None })
+    }
+
+    /// The warm-up that `cluster` asks for: the one of `before` where nothing changed for it. Only the
+    /// first of all warms up a start.
+    fn warm_up(&self, cluster: &WarpCluster, before: Option<&mut Applied>) -> Option<WarmUp> {
+        let spec = cluster.spec.warm_up.as_ref()?;
+        let plan = Plan::of(spec, memory_limit(cluster));
+        let starts = before.is_none();
+        let running = before.and_then(|before| before.warm_up.take());
+        if let Some(running) = running.filter(|running| running.plan == plan) {
+            return Some(running);
+        }
+        let engine = Arc::clone(self.engine.get()?);
+        let warmer = Arc::new(Warmer::new(plan.clone(), engine, Arc::clone(&self.metrics)));
+        let at_work = Arc::clone(&warmer);
+        let task = AbortOnDropHandle::new(tokio::spawn(async move { at_work.run(starts).await }));
+        Some(WarmUp { plan, warmer, _task: task })
     }
 }

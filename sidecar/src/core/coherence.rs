@@ -1,20 +1,22 @@
 //! What is known of how current the cache is.
 //!
 //! A hit of a distributed class is answered only while the last proof of the bus is younger than
-//! [`BOUND`]: *a value from memory is never older than the bound, plus what a writer cut off from
-//! the bus has not yet been able to publish*. A proof's age counts from before the bus was asked,
+//! the class's bound ([`BOUND`] where it says none): *a value from memory is never older than the
+//! bound, plus what a writer cut off from the bus has not yet been able to publish*. A proof's age counts from before the bus was asked,
 //! by this process's clock, so neither a slow network nor a stopped process stretches it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+use warp_crds::policy::Rules;
 use warp_crds::status::BusStatus;
 
 use crate::cache::Millis;
 
-/// How old a proof may be, in milliseconds: three of the bus's periods.
-pub const BOUND: Millis = 3_000;
+/// How old a proof may be where no class says otherwise, in milliseconds.
+pub const BOUND: Millis = Rules::PROOF_BOUND.as_secs() * 1000;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -22,7 +24,21 @@ pub struct Coherence {
     /// The last proof's time plus 1; 0 before the first.
     proven: AtomicU64,
     seen: Mutex<Seen>,
-    joined: Notify,
+    /// Something of it has changed.
+    moved: Notify,
+}
+
+/// How far this pod has got on the bus.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// Names the order that positions belong to; `None` before the bus is joined.
+    pub epoch: Option<String>,
+    /// The last position that is applied.
+    pub position: u64,
+    /// As of when the last proof was.
+    pub proven: Option<Millis>,
+    /// When positions began to count anew here; 0 if they haven't.
+    pub since: Millis,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -31,12 +47,20 @@ struct Seen {
     position: u64,
     end: u64,
     error: Option<String>,
+    /// When positions began to count anew.
+    since: Millis,
 }
 
 impl Coherence {
-    /// Whether hits of distributed classes may be answered.
+    /// Whether hits of distributed classes may be answered that say nothing of their own.
     pub fn is_live(&self, now: Millis) -> bool {
-        self.proof_age(now).is_some_and(|age| age <= BOUND)
+        self.is_proven(BOUND, now)
+    }
+
+    /// Whether hits may be answered of a class whose bound is `bound`.
+    #[inline]
+    pub fn is_proven(&self, bound: Millis, now: Millis) -> bool {
+        self.proof_age(now).is_some_and(|age| age <= bound)
     }
 
     /// Whether the bus's order is known. Until then messages about what was read may have been
@@ -48,7 +72,7 @@ impl Coherence {
     /// Waits until it is so.
     pub async fn joined(&self) {
         loop {
-            let proven = self.joined.notified();
+            let proven = self.moved.notified();
             if self.has_joined() {
                 return;
             }
@@ -60,8 +84,11 @@ impl Coherence {
     pub fn proven(&self, as_of: Millis, end: u64, epoch: String) {
         // Proofs come in order; an older one must not take back a newer one's time.
         self.proven.fetch_max(as_of + 1, Ordering::Release);
-        *self.seen.lock() = Seen { epoch: Some(epoch), position: end, end, error: None };
-        self.joined.notify_waiters();
+        let mut seen = self.seen.lock();
+        let since = seen.since;
+        *seen = Seen { epoch: Some(epoch), position: end, end, error: None, since };
+        drop(seen);
+        self.moved.notify_waiters();
     }
 
     /// The invalidation at `position` is applied.
@@ -69,6 +96,21 @@ impl Coherence {
         let mut seen = self.seen.lock();
         seen.position = seen.position.max(position);
         seen.end = seen.end.max(position);
+        drop(seen);
+        self.moved.notify_waiters();
+    }
+
+    /// How far this pod has got.
+    pub fn reached(&self) -> Reached {
+        // The proof first: what is seen is then at least what it proves.
+        let proven = self.proven.load(Ordering::Acquire).checked_sub(1);
+        let seen = self.seen.lock();
+        Reached { epoch: seen.epoch.clone(), position: seen.position, proven, since: seen.since }
+    }
+
+    /// Done when this pod has got further than at the call.
+    pub fn moved(&self) -> Notified<'_> {
+        self.moved.notified()
     }
 
     /// Invalidations up to `end` exist and aren't applied.
@@ -77,9 +119,10 @@ impl Coherence {
         seen.end = seen.end.max(end);
     }
 
-    /// Positions count anew; the caller has forgotten everything cached.
-    pub fn restarted(&self, position: u64, epoch: String) {
-        *self.seen.lock() = Seen { epoch: Some(epoch), position, end: position, error: None };
+    /// Positions count anew since `now`; the caller has forgotten everything cached.
+    pub fn restarted(&self, position: u64, epoch: String, now: Millis) {
+        let epoch = Some(epoch);
+        *self.seen.lock() = Seen { epoch, position, end: position, error: None, since: now };
     }
 
     /// The bus can't be asked.
@@ -120,9 +163,14 @@ mod tests {
     #[test]
     fn hits_stop_when_the_proof_is_older_than_the_bound() {
         let coherence = Coherence::default();
-        assert!(!coherence.is_live(0), "nothing is proven at the start");
+        assert_eq!(BOUND, 3_000);
+        assert!(
+            !coherence.is_proven(Millis::MAX, 0) && !coherence.is_live(0),
+            "nothing is proven at the start"
+        );
         coherence.proven(0, 4, "e".to_owned());
         assert!(coherence.is_live(BOUND) && !coherence.is_live(BOUND + 1));
+        assert!(coherence.is_proven(9_000, 9_000) && !coherence.is_proven(1_500, 1_501));
         coherence.proven(5_000, 4, "e".to_owned());
         coherence.proven(100, 4, "e".to_owned());
         assert!(coherence.is_live(5_000 + BOUND), "a late old proof takes nothing back");

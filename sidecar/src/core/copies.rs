@@ -9,10 +9,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::freshness::judged;
 use super::{Engine, Moment, View};
 use crate::adapter::UnixMillis;
 use crate::adapter::memory::Written;
 use crate::cache::Millis;
+use crate::preset::lifetime::Copy;
 use crate::sync_bus::Scope;
 
 /// How often copies are looked through while somebody keeps any.
@@ -65,24 +67,19 @@ impl Engine {
     }
 
     fn judge_copies(&self, now: Moment, evicted: bool) {
-        let live = self.coherence.is_live(now.age);
         let view = self.view();
+        // While the strictest class is within its bound all are.
+        let strictest = view.table.classes.strictest_bound();
+        let live = strictest.is_none_or(|bound| self.coherence.is_proven(bound, now.age));
         for unjudged in self.tracking.unjudged(now.age, !live || evicted) {
-            let until = self.good_until(&view, &unjudged.key, now, live, evicted);
+            let until = self.good_until(&view, &unjudged.key, now, evicted);
             self.tracking.judge(unjudged, until);
         }
         // Those that were judged to be old already.
         self.tracking.unjudged(now.age, false);
     }
 
-    fn good_until(
-        &self,
-        view: &View,
-        key: &[u8],
-        now: Moment,
-        live: bool,
-        evicted: bool,
-    ) -> Millis {
+    fn good_until(&self, view: &View, key: &[u8], now: Moment, evicted: bool) -> Millis {
         let age_at = |at: UnixMillis| now.age.saturating_add(at.saturating_sub(now.unix));
         let expiry = view.on_keyspace(|keyspace| keyspace.expires_at(key));
         match expiry {
@@ -91,16 +88,20 @@ impl Engine {
             Some(expiry) => return expiry.flatten().map_or(FOR_EVER, age_at),
             None => {}
         }
-        let (class, _) = view.table.of(key);
-        if class.is_distributed() && !live {
+        let place = view.table.place(key);
+        if !self.is_proven(place.class, now.age) {
             return now.age;
         }
-        match self.cache.get(key) {
-            Some(entry) => {
-                let expiry = entry.value.expires_at.map_or(FOR_EVER, age_at);
-                entry.filled_at.saturating_add(class.ttl_millis()).min(expiry)
-            }
-            None => now.age.saturating_add(class.ttl_millis()),
-        }
+        let hash = self.hash(key);
+        let lifetime = &place.class.lifetime;
+        let held = place.cache.peek(hash, key, |found| {
+            let copy = judged(hash, found, now.age);
+            let filled_at = now.age.saturating_sub(copy.age);
+            let expiry = found.meta.expires_at.map_or(FOR_EVER, age_at);
+            filled_at.saturating_add(lifetime.fresh_until(&copy)).min(expiry)
+        });
+        // A copy that isn't cached here is as old as one that is read now, at most.
+        let unread = Copy { age: 0, idle: 0, is_absent: false, steady: 0, draw: u16::MAX };
+        held.unwrap_or_else(|| now.age.saturating_add(lifetime.fresh_until(&unread)))
     }
 }

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use super::Engine;
+use super::history::Cause;
 use crate::sync_bus::Scope;
 
 /// How often it is asked whether the storage answers.
@@ -39,7 +40,7 @@ impl Engine {
             }
             let engine = engine.upgrade()?;
             engine.announce(scope.clone()).await;
-            engine.forget(&scope);
+            engine.forget(&scope, Cause::OwnWrite);
             Some(())
         });
     }

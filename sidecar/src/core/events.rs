@@ -8,6 +8,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Engine;
+use super::history::Cause;
 use crate::adapter::StorageEvent;
 use crate::sync_bus::{BusEvent, Scope};
 
@@ -54,14 +55,13 @@ impl Engine {
 
     /// What goes on for the engine's life. There is one publisher: a message that is on its way goes
     /// on over the next bus.
-    pub(super) fn publish(self: &Arc<Self>) {
+    pub(super) fn work(self: &Arc<Self>) {
         let engine = Arc::clone(self);
         let publisher = spawn(async move { engine.outbox.run(|| engine.bus()).await });
         let copies = spawn(Arc::clone(self).end_copies());
-        let mut tasks = self.tasks.lock();
-        tasks.publisher = Some(publisher);
-        tasks.copies = Some(copies);
-        tasks.expiry = Some(spawn(Arc::clone(self).expire()));
+        let refreshes = spawn(Arc::clone(self).refresh_copies());
+        let expiry = spawn(Arc::clone(self).expire());
+        self.tasks.lock().lasting = vec![publisher, copies, refreshes, expiry];
     }
 
     /// Ends what the engine started, so that it can be dropped.
@@ -70,10 +70,11 @@ impl Engine {
     }
 
     fn on_storage_event(&self, event: StorageEvent) {
-        self.forget(&match event {
+        let scope = match event {
             StorageEvent::Changed(keys) => Scope::Keys(keys),
             StorageEvent::AnythingChanged => Scope::Everything,
-        });
+        };
+        self.forget(&scope, Cause::Storage);
     }
 
     fn on_bus_event(&self, event: BusEvent) {
@@ -81,7 +82,8 @@ impl Engine {
             BusEvent::Message { position, replayed, invalidation } => {
                 // The own ones were applied by the write itself.
                 if invalidation.origin != self.origin {
-                    self.forget(&invalidation.scope);
+                    let cause = Cause::Peer(invalidation.origin, position);
+                    self.forget(&invalidation.scope, cause);
                 }
                 self.coherence.applied(position);
                 self.metrics.bus_messages.inc();
@@ -99,7 +101,7 @@ impl Engine {
                 if !self.coherence.has_joined() {
                     // What was read until now may have been written since, before the position
                     // that is joined at: those messages never come.
-                    self.forget(&Scope::Everything);
+                    self.forget(&Scope::Everything, Cause::Joined);
                 }
                 let was_live = self.coherence.is_live(self.clock.millis());
                 self.coherence.proven(self.clock.millis_of(as_of), position, epoch);
@@ -110,8 +112,9 @@ impl Engine {
             BusEvent::Reset { reason, epoch, position } => {
                 warn!(%reason, "invalidations may be lost; the cache is flushed");
                 self.metrics.bus_resets.inc();
-                self.forget(&Scope::Everything);
-                self.coherence.restarted(position, epoch);
+                self.forget(&Scope::Everything, Cause::Reset);
+                self.outbox.forget_acknowledged();
+                self.coherence.restarted(position, epoch, self.clock.millis());
             }
             BusEvent::Down { error } => {
                 warn!(%error, "the bus is away; distributed classes will be read from storage");

@@ -16,10 +16,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::freshness::judged;
 use super::{Engine, Moment};
 use crate::adapter::UnixMillis;
-use crate::cache::{Millis, Walk};
+use crate::cache::{Cache, Lent, Millis, Walk};
 use crate::metrics::latency;
+use crate::preset::lifetime::Verdict;
 
 /// Between two rounds while entries may have ended.
 const PERIOD: Duration = Duration::from_millis(100);
@@ -40,7 +42,7 @@ const POOR: usize = 10;
 impl Engine {
     /// Frees what has ended, for ever.
     pub(super) async fn expire(self: Arc<Self>) {
-        let (mut walk, mut retired) = (Walk::default(), 0);
+        let (mut walks, mut retired) = (Vec::new(), 0);
         loop {
             tokio::time::sleep(self.rest_until_next_end()).await;
             let now = self.now();
@@ -48,22 +50,28 @@ impl Engine {
             self.expire_some(now.unix, begun);
             if now.age.saturating_sub(retired) >= RETIRING {
                 retired = now.age;
-                self.retire_some(now, &mut walk);
+                self.retire_some(now, &mut walks);
             }
             self.metrics.latency.note(latency::Event::ExpireCycle, begun.elapsed(), now.unix);
         }
     }
 
-    /// Frees copies that are older than their classes let them be.
-    fn retire_some(&self, now: Moment, walk: &mut Walk) {
-        let entries = self.cache.usage().entries;
-        if entries == 0 {
-            return;
-        }
+    /// Frees copies that are older than their classes let them be; each room has a walk of its own.
+    fn retire_some(&self, now: Moment, walks: &mut Vec<Walk>) {
         let table = self.table.load();
-        self.cache.retire(walk, entries / ROUNDS + SLICE, |key, filled_at| {
-            now.age.saturating_sub(filled_at) >= table.of(key).0.ttl_millis()
-        });
+        let is_over = |key: &[u8], found: Lent<'_>| {
+            let copy = judged(self.hash(key), found, now.age);
+            table.place(key).class.lifetime.judge(&copy) == Verdict::Ended
+        };
+        for (at, room) in table.rooms.all().enumerate() {
+            if walks.len() == at {
+                walks.push(Walk::default());
+            }
+            let entries = room.usage().entries;
+            if entries > 0 {
+                room.retire(&mut walks[at], entries / ROUNDS + SLICE, is_over);
+            }
+        }
     }
 
     fn rest_until_next_end(&self) -> Duration {
@@ -75,18 +83,21 @@ impl Engine {
     /// Nothing in memory ends before that.
     fn next_end(&self) -> Option<UnixMillis> {
         let of_memory = self.view().on_keyspace_if_free(|keyspace| keyspace.next_end());
-        of_memory.flatten().into_iter().chain(self.cache.next_end()).min()
+        let table = self.table.load();
+        of_memory.flatten().into_iter().chain(table.rooms.all().filter_map(Cache::next_end)).min()
     }
 
     /// A round.
     fn expire_some(&self, now: UnixMillis, begun: Instant) {
         let view = self.view();
         let of_memory = view.on_keyspace_if_free(|keyspace| keyspace.figures().entries);
-        let entries = of_memory.unwrap_or_default() + self.cache.usage().entries;
+        let table = self.table.load();
+        let entries = of_memory.unwrap_or_default() + table.rooms.usage().entries;
         let mut left = entries / ROUNDS + SLICE;
         while left > 0 && begun.elapsed() < MOST_WORK {
             let of_memory = view.on_keyspace_if_free(|keyspace| keyspace.expire_some(SLICE));
-            let freed = of_memory.unwrap_or_default() + self.cache.expire_some(now, SLICE);
+            let of_rooms = table.rooms.all().map(|room| room.expire_some(now, SLICE));
+            let freed = of_memory.unwrap_or_default() + of_rooms.sum::<usize>();
             if freed == 0 && self.next_end().is_none_or(|at| at > now) {
                 break;
             }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use crate::adapter::{Result, Storage, StorageError, unix_millis};
@@ -20,13 +21,15 @@ const RETRIES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis
 #[derive(Debug)]
 pub(super) struct Health {
     error: Mutex<Option<String>>,
+    /// The storage has just failed.
+    failed: Notify,
     metrics: Arc<Metrics>,
 }
 
 impl Health {
     pub(super) fn new(metrics: Arc<Metrics>) -> Self {
         metrics.storage_up.set(1);
-        Self { error: Mutex::default(), metrics }
+        Self { error: Mutex::default(), failed: Notify::new(), metrics }
     }
 
     /// The last error, while it lasts.
@@ -86,8 +89,14 @@ impl Health {
     pub(super) async fn probe(&self, storage: Arc<dyn Storage>) {
         loop {
             self.learn(&storage.probe().await);
-            let pause = if self.error.lock().is_none() { PROBE_WELL } else { PROBE_ILL };
-            tokio::time::sleep(pause).await;
+            if self.error.lock().is_none() {
+                // Copies may stand in for the storage as long as it is thought to be away, so one
+                // that fails but once is asked again soon.
+                let _ = tokio::time::timeout(PROBE_WELL, self.failed.notified()).await;
+            }
+            if self.error.lock().is_some() {
+                tokio::time::sleep(PROBE_ILL).await;
+            }
         }
     }
 
@@ -102,7 +111,10 @@ impl Health {
         };
         let mut known = self.error.lock();
         match (known.is_some(), &away) {
-            (false, Some(error)) => warn!(%error, "the storage is away; hits go on"),
+            (false, Some(error)) => {
+                warn!(%error, "the storage is away; hits go on");
+                self.failed.notify_one();
+            }
             (true, None) => info!("the storage is back"),
             _ => {}
         }

@@ -6,10 +6,10 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::{Engine, Moment, Table};
+use super::{Engine, Moment, Place, Table};
 use crate::adapter::{Storage, StorageError, UnixMillis};
-use crate::cache::store::{Found, Hash, NoObject, Text};
-use crate::preset::Class;
+use crate::cache::store::{Hash, Text, View as Payload};
+use crate::cache::{self, text_of};
 
 /// The storage and the classes of a moment.
 ///
@@ -135,7 +135,7 @@ impl Engine {
     /// The hash of a key, for the calls that take one.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> Hash {
-        self.cache.hash(key)
+        self.hasher.hash(key)
     }
 
     /// Has the processor fetch what commands on keys of these hashes will read.
@@ -143,7 +143,8 @@ impl Engine {
     pub fn prefetch(&self, view: &View, hashes: &[Hash], now: Moment) {
         match view.storage.as_memory() {
             Some(memory) => memory.with_at(now.unix, |keyspace| keyspace.prefetch(hashes)),
-            None => self.cache.prefetch(hashes),
+            // Copies of a class with a quota are elsewhere, and are read as they come.
+            None => view.table.rooms.shared().prefetch(hashes),
         }
     }
 
@@ -176,36 +177,41 @@ impl Engine {
                 }
             };
         }
-        let class_of_key = &view.table.classes.all()[class];
-        let text = |found: Found<'_, NoObject>| found.payload.text().map(show);
-        match self.fresh(class_of_key, (hash, key), now, text).flatten() {
-            Some(shown) => {
+        let place = view.table.place_of(class);
+        match self.fresh(&place, (hash, key), now, |found| text_of(found).map(show)) {
+            Some(Some(shown)) => {
                 view.count_hit(class);
                 Lent::Hit(shown)
+            }
+            Some(None) => {
+                place.counters.negative.inc();
+                Lent::Absent
             }
             None => Lent::Ask,
         }
     }
 
-    /// Shows the copy of `key`, which is of `class`, if it may be answered: *the class's bus has
-    /// proven that nothing is missed, the copy is younger than the class's TTL, and it hasn't
-    /// expired*.
+    /// Shows the copy of `key`, which is of the class at `place`, if it may be answered: *the class's
+    /// bus has proven that nothing is missed, the copy is younger than the class's rules allow, and it
+    /// hasn't expired*. The copy may say that there is no such key.
     #[inline]
     pub(super) fn fresh<T>(
         &self,
-        class: &Class,
+        place: &Place<'_>,
         (hash, key): (Hash, &[u8]),
         now: Moment,
-        show: impl FnOnce(Found<'_, NoObject>) -> T,
+        show: impl FnOnce(cache::Lent<'_>) -> T,
     ) -> Option<T> {
-        if class.is_distributed() && !self.coherence.is_live(now.age) {
+        if !self.is_proven(place.class, now.age) {
             return None;
         }
-        let shown = self.cache.with(hash, key, |found| {
+        let shown = place.cache.with(hash, key, |found| {
             let filled_at = found.meta.origin.unwrap_or_default().filled_at;
-            let fresh = now.age.saturating_sub(filled_at) < class.ttl_millis()
+            let is_plain = now.age.saturating_sub(filled_at) < place.class.lifetime.plain
+                && !matches!(found.payload, Payload::Object(_))
                 && !found.meta.is_expired(now.unix);
-            fresh.then(|| show(found))
+            let answered = is_plain || self.look_closer(place, (hash, key), found, now);
+            answered.then(|| show(found))
         });
         shown.flatten()
     }

@@ -1,9 +1,10 @@
 //! The coherent core: what a hit, a miss and a write are.
 //!
-//! - **Hit**: the key's class, its age against the class's TTL, and for a distributed class the
-//!   bus's last proof against the bound ([`coherence`]). No waiting.
+//! - **Hit**: the key's class, the copy's age against the class's rules (`freshness`), and for a
+//!   distributed class the bus's last proof against its bound ([`coherence`]). No waiting.
 //! - **Miss**: one load for all readers of the moment ([`flight`]), guarded by the cache's stamp:
-//!   a load that an invalidation crosses is answered but not cached.
+//!   a load that an invalidation crosses is answered but not cached. Where the storage fails or is
+//!   slow, an older copy may stand in.
 //! - **Write**: the storage first, then the invalidation to the peers ([`outbox`]), then the local
 //!   copy, unless something crossed the write. It goes on when its caller has gone, so that nothing
 //!   is stored without being announced.
@@ -20,11 +21,12 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
-use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
+use warp_crds::status::{BusStatus, CacheStatus, ClassStatus, StorageStatus};
 
 use crate::adapter::memory::Keyspace;
 use crate::adapter::{Storage, WhenFull};
-use crate::cache::Cache;
+use crate::cache::store::Hasher;
+use crate::cache::{Cache, Millis};
 use crate::channels::{Hub, Tracking};
 use crate::metrics::latency::Latency;
 use crate::metrics::{ClassCounters, Metrics};
@@ -38,14 +40,21 @@ mod direct;
 mod doubt;
 mod events;
 mod expiry;
+pub mod explain;
 pub mod flight;
+mod freshness;
 mod health;
+pub mod history;
 mod hit;
 pub mod outbox;
 mod read;
+mod refresh;
+mod rooms;
+pub mod session;
 mod telling;
 pub mod transaction;
 pub mod turns;
+mod warm;
 mod write;
 
 use clock::Clock;
@@ -53,10 +62,14 @@ pub use clock::Moment;
 use coherence::Coherence;
 use flight::Flights;
 use health::Health;
+use history::{Cause, History};
 pub use hit::{Lent, View};
 use outbox::Outbox;
+use refresh::Refresher;
+use rooms::Rooms;
 pub use transaction::Begun;
 use turns::Turns;
+pub use warm::Warmed;
 
 /// What an engine is made of.
 #[derive(Debug)]
@@ -81,7 +94,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Engine {
     clock: Clock,
-    cache: Cache,
+    hasher: Hasher,
     cache_limit: AtomicU64,
     cluster: String,
     origin: Origin,
@@ -92,6 +105,8 @@ pub struct Engine {
     coherence: Coherence,
     health: Health,
     flights: Flights,
+    refresher: Refresher,
+    history: History,
     turns: Turns,
     /// Writes on their way to the storage, and from there to the announcement.
     writes: TaskTracker,
@@ -101,35 +116,61 @@ pub struct Engine {
     tasks: Mutex<Tasks>,
 }
 
-/// The classes with their counters.
+/// The classes with their counters and the rooms of their copies.
 #[derive(Debug)]
 struct Table {
     classes: Classes,
     counters: Vec<ClassCounters>,
+    rooms: Rooms,
     metrics: Arc<Metrics>,
 }
 
+/// A class with what belongs to it.
+#[derive(Clone, Copy, Debug)]
+struct Place<'a> {
+    class: &'a Class,
+    counters: &'a ClassCounters,
+    cache: &'a Cache,
+}
+
 impl Table {
-    fn new(classes: Classes, metrics: &Arc<Metrics>) -> Self {
+    fn new(
+        classes: Classes,
+        cache_limit: usize,
+        before: Option<&Self>,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let counters = metrics.of_classes(&classes);
-        Self { classes, counters, metrics: Arc::clone(metrics) }
+        let before = before.map(|table| (&table.classes, &table.rooms));
+        let rooms = Rooms::new(&classes, cache_limit, before);
+        Self { classes, counters, rooms, metrics: Arc::clone(metrics) }
     }
 
     fn of(&self, key: &[u8]) -> (&Class, &ClassCounters) {
         let at = self.classes.index_of(key);
         (&self.classes.all()[at], &self.counters[at])
     }
+
+    #[inline]
+    fn place(&self, key: &[u8]) -> Place<'_> {
+        self.place_of(self.classes.index_of(key))
+    }
+
+    /// What belongs to the class at this place of [`Classes::all`].
+    #[inline]
+    fn place_of(&self, at: usize) -> Place<'_> {
+        let (class, counters) = (&self.classes.all()[at], &self.counters[at]);
+        Place { class, counters, cache: self.rooms.of_class(at) }
+    }
 }
 
-/// What listens to the storage and to the bus of the moment, which ends when they are exchanged,
-/// what publishes, what looks through the copies of clients, and what frees keys that have ended.
+/// What listens to the storage and to the bus of the moment, which ends when they are exchanged; and
+/// what goes on for the engine's life.
 #[derive(Debug, Default)]
 struct Tasks {
     of_storage: Vec<AbortOnDropHandle<()>>,
     of_bus: Vec<AbortOnDropHandle<()>>,
-    publisher: Option<AbortOnDropHandle<()>>,
-    copies: Option<AbortOnDropHandle<()>>,
-    expiry: Option<AbortOnDropHandle<()>>,
+    lasting: Vec<AbortOnDropHandle<()>>,
 }
 
 /// Figures for INFO.
@@ -171,17 +212,19 @@ impl Engine {
         let Parts { storage, bus, origin, classes, cache_limit, cluster, metrics } = parts;
         let engine = Arc::new(Self {
             clock: Clock::start(),
-            cache: Cache::new(cache_limit),
+            hasher: Hasher::of_process(),
             cache_limit: AtomicU64::new(cache_limit as u64),
             cluster,
             origin,
-            table: ArcSwap::from_pointee(Table::new(classes, &metrics)),
+            table: ArcSwap::from_pointee(Table::new(classes, cache_limit, None, &metrics)),
             storage: ArcSwap::from_pointee(storage),
             bus: ArcSwap::from_pointee(bus),
             outbox: Outbox::new(origin, Arc::clone(&metrics)),
             coherence: Coherence::default(),
             health: Health::new(Arc::clone(&metrics)),
             flights: Flights::default(),
+            refresher: Refresher::default(),
+            history: History::default(),
             turns: Turns::default(),
             writes: TaskTracker::new(),
             hub: Arc::default(),
@@ -192,7 +235,7 @@ impl Engine {
         engine.observe_memory();
         engine.listen_to_storage();
         engine.listen_to_bus();
-        engine.publish();
+        engine.work();
         engine
     }
 
@@ -226,6 +269,17 @@ impl Engine {
         self.clock.moment()
     }
 
+    /// Asks the memory that the copy of `key` belongs into.
+    fn room_of<T>(&self, key: &[u8], ask: impl FnOnce(&Cache) -> T) -> T {
+        ask(self.table.load().place(key).cache)
+    }
+
+    /// Whether the bus has proven lately enough for hits of `class` that nothing is missed.
+    #[inline]
+    fn is_proven(&self, class: &Class, now: Millis) -> bool {
+        class.proof_bound.is_none_or(|bound| self.coherence.is_proven(bound, now))
+    }
+
     /// Reads and writes go to `storage` from now on; what came from another is forgotten.
     pub fn exchange_storage(self: &Arc<Self>, storage: Arc<dyn Storage>) {
         let before = self.storage.swap(Arc::new(storage));
@@ -234,7 +288,7 @@ impl Engine {
             memory.with(Keyspace::abandon_waits);
         }
         self.observe_memory();
-        self.forget(&Scope::Everything);
+        self.forget(&Scope::Everything, Cause::Configuration);
         self.listen_to_storage();
     }
 
@@ -242,8 +296,9 @@ impl Engine {
     /// before is forgotten: another bus's messages may have been missed meanwhile.
     pub fn exchange_bus(self: &Arc<Self>, bus: Arc<dyn SyncBus>) {
         self.coherence.lose();
+        self.outbox.forget_acknowledged();
         self.bus.store(Arc::new(bus));
-        self.forget(&Scope::Everything);
+        self.forget(&Scope::Everything, Cause::Configuration);
         self.listen_to_bus();
     }
 
@@ -251,16 +306,19 @@ impl Engine {
     /// not its end.
     pub fn exchange_classes(&self, classes: Classes) {
         let before = self.table.load_full();
-        let modes_differ = classes.modes_differ(&before.classes);
+        let must_forget = classes.must_forget(&before.classes);
         for gone in before.classes.all() {
             if !classes.all().iter().any(|class| class.name == gone.name) {
                 self.metrics.drop_class(&gone.name);
             }
         }
-        self.table.store(Arc::new(Table::new(classes, &self.metrics)));
-        if modes_differ {
-            // What was cached while the class was StrongLocal was never invalidated by peers.
-            self.forget(&Scope::Everything);
+        let limit = usize::try_from(self.cache_limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        let table = Table::new(classes, limit, Some(&before), &self.metrics);
+        self.table.store(Arc::new(table));
+        if must_forget {
+            // What was cached while the class was StrongLocal was never invalidated by peers; and
+            // what a key left in a memory that it no longer belongs to is never invalidated.
+            self.forget(&Scope::Everything, Cause::Configuration);
         } else {
             // How long the copies of clients are good was judged by the classes before.
             self.tracking.everything_changed();
@@ -270,7 +328,7 @@ impl Engine {
     /// Changes the bytes that cached entries may take.
     pub fn set_cache_limit(&self, limit: usize) {
         self.cache_limit.store(limit as u64, Ordering::Relaxed);
-        self.cache.set_limit(limit);
+        self.table.load().rooms.set_limit(limit);
     }
 
     /// Waits until the bus is joined, at most for `patience`; whether it is so. An application that
@@ -294,8 +352,10 @@ impl Engine {
 
     /// Figures for INFO.
     pub fn figures(&self) -> Figures {
-        let (usage, when_full) =
-            self.view().usage_now().unwrap_or_else(|| (self.cache.usage(), WhenFull::Refuse));
+        let (usage, when_full) = self
+            .view()
+            .usage_now()
+            .unwrap_or_else(|| (self.table.load().rooms.usage(), WhenFull::Refuse));
         let ends = self.view().on_keyspace(|keyspace| keyspace.figures()).unwrap_or_default();
         let (hits, misses) = self.metrics.hits_and_misses();
         Figures {
@@ -342,6 +402,34 @@ impl Engine {
         (bus, storage, cache)
     }
 
+    /// This sidecar on the bus, as `WARP.EXPLAIN` names it.
+    pub fn origin_name(&self) -> String {
+        self.origin.to_string()
+    }
+
+    /// The classes as `/status` shows them.
+    pub fn class_status(&self) -> Vec<ClassStatus> {
+        let table = self.table.load();
+        let counted = table.classes.all().iter().zip(&table.counters).enumerate();
+        counted
+            .map(|(at, (class, counters))| ClassStatus {
+                name: class.name.clone(),
+                preset: class.preset.map(|preset| preset.name().to_owned()),
+                rules: class
+                    .rules
+                    .fields()
+                    .into_iter()
+                    .map(|(field, text)| (field.to_owned(), text))
+                    .collect(),
+                hits: counters.hits.get() + counters.coalesced.get(),
+                negative_hits: counters.negative.get(),
+                stale_hits: counters.stale.get(),
+                refreshes: counters.refreshed.get(),
+                bytes: table.rooms.usage_of(at).map(|usage| usage.bytes as u64),
+            })
+            .collect()
+    }
+
     /// Brings the gauges up to date and gives the text of `/metrics`.
     pub fn render_metrics(&self) -> Result<String, prometheus::Error> {
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
@@ -353,6 +441,18 @@ impl Engine {
         // the same evictions twice for good.
         self.metrics.cache_evictions.reset();
         self.metrics.cache_evictions.inc_by(figures.evicted);
+        let table = self.table.load();
+        self.metrics.class_bytes.reset();
+        self.metrics.class_quota_bytes.reset();
+        for (at, class) in table.classes.all().iter().enumerate() {
+            if let Some(usage) = table.rooms.usage_of(at) {
+                let label = [class.name.as_str()];
+                let bytes = gauge(usage.bytes as u64);
+                self.metrics.class_bytes.with_label_values(&label).set(bytes);
+                let quota = gauge(class.rules.quota);
+                self.metrics.class_quota_bytes.with_label_values(&label).set(quota);
+            }
+        }
         self.metrics.bus_live.set(i64::from(self.coherence.is_live(self.clock.millis())));
         self.metrics.render()
     }

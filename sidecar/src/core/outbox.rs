@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -27,6 +28,8 @@ pub struct Outbox {
     origin: Origin,
     queue: Mutex<Queue>,
     wake: Notify,
+    /// The last position that the bus has given one of them.
+    acknowledged: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -62,7 +65,8 @@ impl Queue {
 impl Outbox {
     /// An empty one, whose messages carry `origin`.
     pub fn new(origin: Origin, metrics: Arc<Metrics>) -> Self {
-        Self { origin, queue: Mutex::default(), wake: Notify::new(), metrics }
+        let acknowledged = AtomicU64::new(0);
+        Self { origin, queue: Mutex::default(), wake: Notify::new(), acknowledged, metrics }
     }
 
     /// Queues `scope`; the receiver gets a value when the bus has acknowledged it.
@@ -90,6 +94,16 @@ impl Outbox {
         self.queue.lock().pending()
     }
 
+    /// The position of the last one that the bus has acknowledged.
+    pub fn acknowledged(&self) -> u64 {
+        self.acknowledged.load(Ordering::Acquire)
+    }
+
+    /// Positions count anew: what was acknowledged says nothing any more.
+    pub fn forget_acknowledged(&self) {
+        self.acknowledged.store(0, Ordering::Release);
+    }
+
     /// Publishes for ever; `bus` gives the bus of the moment.
     pub async fn run(&self, bus: impl Fn() -> Arc<dyn SyncBus> + Send + Sync) {
         let mut sequence = 0;
@@ -115,14 +129,20 @@ impl Outbox {
         let begun = Instant::now();
         let mut backoff = SHORTEST_BACKOFF;
         let mut failed = false;
-        while let Err(error) = bus().publish(message).await {
+        let position = loop {
+            let error = match bus().publish(message).await {
+                Ok(position) => break position,
+                Err(error) => error,
+            };
             if !failed {
                 warn!(%error, "an invalidation waits for the bus; peers may serve its keys until their TTL");
                 failed = true;
             }
             tokio::time::sleep(backoff.mul_f64(rand::random_range(0.5..1.0))).await;
             backoff = (backoff * 2).min(LONGEST_BACKOFF);
-        }
+        };
+        // Not the greatest so far: in another epoch positions begin anew.
+        self.acknowledged.store(position, Ordering::Release);
         let took = begun.elapsed();
         self.metrics.bus_publish_seconds.observe(took.as_secs_f64());
         self.metrics.latency.note(latency::Event::Bus, took, unix_millis());

@@ -1,18 +1,34 @@
 //! Hits and misses.
+//!
+//! A miss waits for the storage as long as its class allows. If the storage fails, or takes longer,
+//! the copy that stands in for it is answered where there is one ([`Engine::stand_in`]); the load
+//! goes on behind the answer, and what it brings is cached under the guard of every load.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared};
+
+use super::flight::Landing;
+use super::freshness::is_failure;
+use super::history::{Outcome, Why};
 use super::{Engine, Moment, Table};
-use crate::adapter::{Key, Page, Result, Value};
-use crate::cache::Entry;
-use crate::cache::store::{Found, NoObject};
-use crate::metrics::ClassCounters;
+use crate::adapter::{Key, Page, Result, StorageError, Value};
+use crate::cache::{Entry, Filling, Millis, Stamp};
+
+/// How a read's answer came.
+struct Answered {
+    values: Vec<Option<Value>>,
+    /// From copies, not from the storage.
+    stand_in: bool,
+}
 
 impl Engine {
     /// A copy of the value of `key`, if memory may answer it. Counts a hit; `None` says ask
     /// [`Engine::read`]. For `now` see [`Engine::lend`].
     pub fn cached(&self, key: &[u8], now: Moment) -> Option<Value> {
-        self.copy(&self.table.load(), key, now)
+        self.copy(&self.table.load(), key, now)?.value
     }
 
     /// The values of `keys`, in their order, from memory or from the storage.
@@ -22,17 +38,24 @@ impl Engine {
         }
         let table = self.table.load_full();
         let now = self.now();
-        let mut values: Vec<Option<Value>> =
-            keys.iter().map(|key| self.copy(&table, key, now)).collect();
-        let missed: Vec<usize> = (0..keys.len()).filter(|&at| values[at].is_none()).collect();
+        let mut values = Vec::with_capacity(keys.len());
+        let mut missed = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let copy = self.copy(&table, key, now);
+            if copy.is_none() {
+                missed.push((at, self.why_not(&table, key, now)));
+            }
+            values.push(copy.and_then(|copy| copy.value));
+        }
         match missed.as_slice() {
             [] => {}
-            [at] => values[*at] = self.load_one(&table, &keys[*at]).await?,
+            [(at, why)] => values[*at] = self.load_one(&table, &keys[*at], *why).await?,
             several => {
-                let keys: Vec<Key> = several.iter().map(|&at| keys[at].clone()).collect();
-                let loaded = self.load_several(&table, &keys).await?;
-                for (&at, value) in several.iter().zip(loaded) {
-                    values[at] = value;
+                let whys: Vec<Why> = several.iter().map(|(_, why)| *why).collect();
+                let keys: Vec<Key> = several.iter().map(|(at, _)| keys[*at].clone()).collect();
+                let loaded = self.load_several(&table, keys, &whys).await?;
+                for ((at, _), value) in several.iter().zip(loaded) {
+                    values[*at] = value;
                 }
             }
         }
@@ -57,66 +80,184 @@ impl Engine {
         self.health.call("count", || storage.count()).await
     }
 
-    fn copy(&self, table: &Table, key: &[u8], now: Moment) -> Option<Value> {
-        let (class, counters) = table.of(key);
-        let copy = |found: Found<'_, NoObject>| Entry::copy_of(found).value;
-        self.fresh(class, (self.hash(key), key), now, copy).inspect(|_| counters.hits.inc())
+    /// What memory says of `key`, if it may be answered: its value, or that there is none.
+    fn copy(&self, table: &Table, key: &[u8], now: Moment) -> Option<Entry> {
+        let place = table.place(key);
+        self.fresh(&place, (self.hash(key), key), now, Entry::copy_of).inspect(|copy| {
+            let counters = place.counters;
+            if copy.value.is_some() { counters.hits.inc() } else { counters.negative.inc() }
+        })
     }
 
-    async fn load_one(self: &Arc<Self>, table: &Table, key: &Key) -> Result<Option<Value>> {
-        let (_, counters) = table.of(key);
-        let stamp = self.cache.stamp(key);
+    /// Loads `key`, whose reader took `stamp`, or joins the load that is under way at the same stamp;
+    /// whether it joined, and what comes of it.
+    pub(super) fn fly(
+        self: &Arc<Self>,
+        key: &Key,
+        stamp: Stamp,
+    ) -> (bool, Shared<BoxFuture<'static, Landing>>) {
         let engine = Arc::clone(self);
         let owned = key.clone();
-        let (joined, landing) = self.flights.join_or_start(key, stamp, move || async move {
-            let begun = engine.clock.millis();
-            let storage = engine.storage();
-            let keys = std::slice::from_ref(&owned);
-            let value = engine.health.call("get", || storage.get(keys)).await?.pop().flatten();
-            if let Some(value) = &value {
-                engine.cache.fill(&owned, stamp, value.clone(), begun);
-            }
-            Ok(value)
-        });
-        let result = landing.await;
-        match &result {
-            Ok(_) if joined => counters.coalesced.inc(),
-            result => self.count_load(table, key, counters, result),
-        }
-        result
+        self.flights.join_or_start(key, stamp, move || async move {
+            let keys = [owned];
+            Ok(engine.load(&keys, &[stamp]).await?.pop().flatten())
+        })
     }
 
-    async fn load_several(&self, table: &Table, keys: &[Key]) -> Result<Vec<Option<Value>>> {
-        let stamps: Vec<_> = keys.iter().map(|key| self.cache.stamp(key)).collect();
+    /// Asks the storage for `keys`, and enters what it says if nothing crossed it.
+    pub(super) async fn load(&self, keys: &[Key], stamps: &[Stamp]) -> Result<Vec<Option<Value>>> {
         let begun = self.clock.millis();
         let storage = self.storage();
-        let loaded = self.health.call("get", || storage.get(keys)).await;
-        for (at, key) in keys.iter().enumerate() {
-            let result = loaded.as_ref().map(|values| values.get(at).cloned().flatten());
-            if let Ok(Some(value)) = &result {
-                self.cache.fill(key, stamps[at], value.clone(), begun);
-            }
-            self.count_load(table, key, table.of(key).1, &result);
+        let loaded = self.health.call("get", || storage.get(keys)).await?;
+        for ((key, stamp), value) in keys.iter().zip(stamps).zip(&loaded) {
+            self.enter_read(key, *stamp, value.as_ref(), begun);
         }
-        loaded
+        Ok(loaded)
     }
 
-    fn count_load<E>(
+    /// *What an invalidation crossed isn't entered*, a value as little as that there is none. And
+    /// *what the storage no longer has is kept nowhere*, so that it can't stand in for it later.
+    fn enter_read(&self, key: &Key, stamp: Stamp, value: Option<&Value>, at: Millis) {
+        let table = self.table.load();
+        let place = table.place(key);
+        let lifetime = &place.class.lifetime;
+        if value.is_none() && !lifetime.keeps_absent() {
+            place.cache.drop_absent(key, stamp);
+            return;
+        }
+        let (notes_use, compares) = (lifetime.is_sliding(), lifetime.is_adaptive());
+        let filling = Filling { value, at, notes_use, compares };
+        place.cache.fill(key, stamp, filling);
+    }
+
+    async fn load_one(
+        self: &Arc<Self>,
+        table: &Table,
+        key: &Key,
+        why: Why,
+    ) -> Result<Option<Value>> {
+        let keys = std::slice::from_ref(key);
+        let mut joined = false;
+        let fly = || {
+            let stamp = table.place(key).cache.stamp(key);
+            let (has_joined, landing) = self.fly(key, stamp);
+            joined = has_joined;
+            landing.map(|landed| landed.map(|value| vec![value]))
+        };
+        let result = self.answer(table, keys, fly).await;
+        self.count_read(table, key, why, joined, 0, &result);
+        Ok(result?.values.pop().flatten())
+    }
+
+    async fn load_several(
+        self: &Arc<Self>,
+        table: &Table,
+        keys: Vec<Key>,
+        whys: &[Why],
+    ) -> Result<Vec<Option<Value>>> {
+        let load = || {
+            let stamps: Vec<_> = keys.iter().map(|key| table.place(key).cache.stamp(key)).collect();
+            let (engine, keys) = (Arc::clone(self), keys.clone());
+            async move { engine.load(&keys, &stamps).await }
+        };
+        let result = self.answer(table, &keys, load).await;
+        for ((at, key), why) in keys.iter().enumerate().zip(whys) {
+            self.count_read(table, key, *why, false, at, &result);
+        }
+        Ok(result?.values)
+    }
+
+    /// The values of `keys` by `load`, or by what stands in for all of them: at once where the
+    /// storage is known to be away, else when `load` fails or takes longer than a class allows.
+    async fn answer<F>(
+        &self,
+        table: &Table,
+        keys: &[Key],
+        load: impl FnOnce() -> F,
+    ) -> Result<Answered>
+    where
+        F: Future<Output = Result<Vec<Option<Value>>>> + Send + 'static,
+    {
+        let from_storage = |values| Answered { values, stand_in: false };
+        let stand_ins = || self.stand_ins(table, keys);
+        let has_stand_ins = stand_ins().is_some();
+        if has_stand_ins
+            && self.health.error().is_some()
+            && let Some(answered) = stand_ins()
+        {
+            return Ok(answered);
+        }
+        let patience = |has_stand_in| {
+            keys.iter().filter_map(|key| table.of(key).0.patience(has_stand_in)).min()
+        };
+        let (first, at_most) = (patience(has_stand_ins), patience(false));
+        if first.is_none() {
+            return match load().await {
+                Err(error) if is_failure(&error) => stand_ins().ok_or(error),
+                loaded => loaded.map(from_storage),
+            };
+        }
+        // It goes on when nobody waits for it any longer.
+        let mut loading = tokio::spawn(load());
+        let mut waited = Duration::ZERO;
+        for patience in [first, at_most] {
+            let landed = match patience {
+                Some(patience) => {
+                    let more = patience.saturating_sub(waited);
+                    waited = patience;
+                    tokio::time::timeout(more, &mut loading).await.ok()
+                }
+                None => Some((&mut loading).await),
+            };
+            match landed.map(|ended| ended.unwrap_or_else(|error| Err(broken(&error)))) {
+                Some(Err(error)) if is_failure(&error) => return stand_ins().ok_or(error),
+                Some(loaded) => return loaded.map(from_storage),
+                None => {
+                    if let Some(answered) = stand_ins() {
+                        return Ok(answered);
+                    }
+                }
+            }
+        }
+        let cause = format!("no answer within the class's hardTimeout, {waited:?}");
+        Err(StorageError::Unavailable { kind: self.storage.load().kind(), cause })
+    }
+
+    /// What stands in for the storage, if something does for each of `keys`. *Looked up when it is
+    /// answered, not before*: an invalidation may have come while the storage was waited for.
+    fn stand_ins(&self, table: &Table, keys: &[Key]) -> Option<Answered> {
+        let now = self.now();
+        let stand_in = |key: &Key| self.stand_in(&table.place(key), key, now).map(Some);
+        let values = keys.iter().map(stand_in).collect::<Option<_>>()?;
+        Some(Answered { values, stand_in: true })
+    }
+
+    fn count_read(
         &self,
         table: &Table,
         key: &[u8],
-        counters: &ClassCounters,
-        result: &std::result::Result<Option<Value>, E>,
+        why: Why,
+        joined: bool,
+        at: usize,
+        result: &Result<Answered>,
     ) {
-        let bypassed = || {
-            let (class, _) = table.of(key);
-            class.is_distributed() && !self.coherence.is_live(self.clock.millis())
+        let counters = table.of(key).1;
+        let (outcome, counter) = match result {
+            Err(_) => (Outcome::Failed, &counters.failed),
+            Ok(answered) if answered.stand_in => (Outcome::Stale, &counters.stale),
+            Ok(_) if joined => (Outcome::Coalesced, &counters.coalesced),
+            Ok(answered) => {
+                let is_there = answered.values.get(at).is_some_and(Option::is_some);
+                let counted = if is_there { &counters.loaded } else { &counters.absent };
+                let outcome = if is_there { Outcome::Loaded } else { Outcome::Absent };
+                (outcome, if why == Why::Unproven { &counters.bypassed } else { counted })
+            }
         };
-        match result {
-            Err(_) => counters.failed.inc(),
-            Ok(_) if bypassed() => counters.bypassed.inc(),
-            Ok(Some(_)) => counters.loaded.inc(),
-            Ok(None) => counters.absent.inc(),
-        }
+        counter.inc();
+        self.history.missed(self.hash(key), why, outcome, self.clock.millis());
     }
+}
+
+fn broken(error: &tokio::task::JoinError) -> StorageError {
+    StorageError::Unavailable { kind: "storage", cause: error.to_string() }
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Engine;
-use crate::adapter::{Applied, Current, Key, Mutation, Result, StorageError};
+use super::history::Cause;
+use crate::adapter::{Applied, Current, Key, Mutation, Result, StorageError, Value};
+use crate::cache::{Filling, Millis, Stamp};
 use crate::sync_bus::Scope;
 
 /// How long a writer waits for the bus to acknowledge its invalidation. Then the write is answered
@@ -25,7 +27,7 @@ impl Engine {
         let (engine, key) = (Arc::clone(self), key.clone());
         self.carried_through(async move {
             let _turn = engine.turns.of([&key]).await;
-            let stamp = engine.cache.stamp(&key);
+            let stamp = engine.room_of(&key, |room| room.stamp(&key));
             let begun = engine.clock.millis();
             let storage = engine.storage();
             let result =
@@ -35,10 +37,10 @@ impl Engine {
             }
             engine.settle(&result, || Scope::Keys(vec![key.clone()])).await;
             if let Ok(Applied { current: Current::Value(value), .. }) = &result {
-                engine.cache.replace(&key, stamp, value.clone(), begun);
+                engine.enter_written(&key, stamp, value, begun);
                 engine.tracking.changed([key.as_ref()]);
             } else if may_have_changed(&result) {
-                engine.forget(&Scope::Keys(vec![key]));
+                engine.forget(&Scope::Keys(vec![key]), Cause::OwnWrite);
             }
             result
         })
@@ -89,7 +91,7 @@ impl Engine {
             let result = engine.health.call("flush", || storage.flush()).await;
             engine.settle(&result, || Scope::Everything).await;
             if may_have_changed(&result) {
-                engine.forget(&Scope::Everything);
+                engine.forget(&Scope::Everything, Cause::OwnWrite);
             }
             result
         })
@@ -105,18 +107,36 @@ impl Engine {
             .writes
             .spawn(async move {
                 engine.announce(scope.clone()).await;
-                engine.forget(&scope);
+                engine.forget(&scope, Cause::OwnWrite);
             })
             .await;
     }
 
-    /// Forgets the local copies, and then has the clients forget theirs.
-    pub(super) fn forget(&self, scope: &Scope) {
+    /// Enters what the storage holds after a write, or forgets the key if something crossed it.
+    fn enter_written(&self, key: &Key, stamp: Stamp, value: &Value, at: Millis) {
+        let hash = self.hash(key);
+        self.history.forgotten(hash, Cause::OwnWrite, self.clock.millis());
+        // By the classes of the moment: a copy that has got another place since is forgotten there.
+        let table = self.table.load();
+        let place = table.place(key);
+        let notes_use = place.class.lifetime.is_sliding();
+        place.cache.replace(key, stamp, Filling { notes_use, ..Filling::plain(value, at) });
+    }
+
+    /// Forgets the local copies, and then has the clients forget theirs. What was known of absent keys
+    /// and what stands in for the storage is forgotten with the rest.
+    pub(super) fn forget(&self, scope: &Scope, cause: Cause) {
+        let at = self.clock.millis();
+        let table = self.table.load();
         match scope {
-            Scope::Everything => self.cache.forget_all(),
+            Scope::Everything => {
+                self.history.everything_forgotten(cause, at);
+                table.rooms.forget_all();
+            }
             Scope::Keys(keys) => {
                 for key in keys {
-                    self.cache.forget(key);
+                    self.history.forgotten(self.hash(key), cause, at);
+                    table.place(key).cache.forget(key);
                 }
             }
         }
@@ -142,7 +162,7 @@ impl Engine {
     ) {
         self.settle(result, || Scope::Keys(keys())).await;
         if may_have_changed(result) {
-            self.forget(&Scope::Keys(keys()));
+            self.forget(&Scope::Keys(keys()), Cause::OwnWrite);
         }
     }
 

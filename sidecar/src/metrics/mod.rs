@@ -4,8 +4,8 @@
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::preset::Classes;
@@ -20,6 +20,11 @@ pub struct Metrics {
     registry: Registry,
     hits: IntCounterVec,
     misses: IntCounterVec,
+    refreshes: IntCounterVec,
+    /// Bytes that the copies of a class with a quota take.
+    pub class_bytes: IntGaugeVec,
+    /// Bytes that a class with a quota may take.
+    pub class_quota_bytes: IntGaugeVec,
     /// Bus messages applied.
     pub bus_messages: IntCounter,
     /// Positions missed on the live path and replayed from the bus.
@@ -53,6 +58,12 @@ pub struct Metrics {
     pub cache_limit_bytes: IntGauge,
     /// Entries evicted to make room.
     pub cache_evictions: IntCounter,
+    /// Whether a warm-up is under way.
+    pub warmup_running: IntGauge,
+    /// Keys that warm-ups have read.
+    pub warmup_keys: IntCounter,
+    /// Bytes of these keys and their values.
+    pub warmup_bytes: IntCounter,
     /// Messages that clients published.
     pub channels_published: IntCounter,
     /// Messages that came from other pods.
@@ -70,6 +81,12 @@ pub struct Metrics {
 pub struct ClassCounters {
     /// Reads answered from memory.
     pub hits: IntCounter,
+    /// Reads answered from memory: there is no such key.
+    pub negative: IntCounter,
+    /// Reads answered with an older copy that stood in for the storage.
+    pub stale: IntCounter,
+    /// Copies read anew before they ended.
+    pub refreshed: IntCounter,
     /// Reads that shared another read's answer from storage.
     pub coalesced: IntCounter,
     /// Reads that the storage answered with a value.
@@ -93,6 +110,9 @@ impl Metrics {
         let counters = |name: &str, help: &str, labels: &[&str]| {
             register(&registry, IntCounterVec::new(Opts::new(name, help), labels)?)
         };
+        let gauges = |name: &str, help: &str| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), &["class"])?)
+        };
         Ok(Self {
             hits: counters(
                 "warp_cache_hits_total",
@@ -103,6 +123,19 @@ impl Metrics {
                 "warp_cache_misses_total",
                 "Reads that went to the storage.",
                 &["class", "result"],
+            )?,
+            refreshes: counters(
+                "warp_cache_refreshes_total",
+                "Copies read anew from storage, behind a hit, before they ended.",
+                &["class"],
+            )?,
+            class_bytes: gauges(
+                "warp_cache_class_bytes",
+                "Bytes that the copies of a class with a quota take.",
+            )?,
+            class_quota_bytes: gauges(
+                "warp_cache_class_quota_bytes",
+                "Bytes that the copies of a class with a quota may take.",
             )?,
             bus_messages: counter("warp_bus_messages_total", "Invalidations applied.")?,
             bus_replayed: counter(
@@ -172,6 +205,15 @@ impl Metrics {
                 "warp_cache_evictions_total",
                 "Entries evicted to make room.",
             )?,
+            warmup_running: gauge(
+                "warp_warmup_running",
+                "1 while a warm-up is under way, else 0.",
+            )?,
+            warmup_keys: counter("warp_warmup_keys_total", "Keys that warm-ups have read.")?,
+            warmup_bytes: counter(
+                "warp_warmup_bytes_total",
+                "Bytes of the keys and values that warm-ups have read.",
+            )?,
             channels_published: counter(
                 "warp_channels_published_total",
                 "Messages that clients published on channels.",
@@ -209,6 +251,9 @@ impl Metrics {
             .iter()
             .map(|class| ClassCounters {
                 hits: of(&self.hits, &class.name, "local"),
+                negative: of(&self.hits, &class.name, "negative"),
+                stale: of(&self.hits, &class.name, "stale"),
+                refreshed: self.refreshes.with_label_values(&[&class.name]),
                 coalesced: of(&self.hits, &class.name, "coalesced"),
                 loaded: of(&self.misses, &class.name, "loaded"),
                 absent: of(&self.misses, &class.name, "absent"),
@@ -220,8 +265,9 @@ impl Metrics {
 
     /// Forgets the counters of a class that is gone.
     pub fn drop_class(&self, class: &str) {
+        let _ = self.refreshes.remove_label_values(&[class]);
         for (family, results) in [
-            (&self.hits, ["local", "coalesced"].as_slice()),
+            (&self.hits, ["local", "negative", "stale", "coalesced"].as_slice()),
             (&self.misses, ["loaded", "absent", "bypassed", "error"].as_slice()),
         ] {
             for result in results {

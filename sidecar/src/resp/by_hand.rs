@@ -65,6 +65,8 @@ fn common() -> Arc<Common> {
             bulk_limit: settings.request.bulk,
             scripts: Mutex::default(),
             running: Running::default(),
+            monitors: Arc::default(),
+            timing: Arc::default(),
         },
         metrics: Metrics::new(&Registry::new()).unwrap(),
         runtime: RUNTIME.handle().clone(),

@@ -39,6 +39,15 @@ impl Origin {
     }
 }
 
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::UNKNOWN => f.write_str("unknown"),
+            Self(number) => write!(f, "{number:016x}"),
+        }
+    }
+}
+
 /// What was written, and by whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalidation {

@@ -20,6 +20,7 @@ mod table_scripts;
 mod tracking;
 mod transactions;
 mod types;
+mod warp;
 
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/doubles.rs"]

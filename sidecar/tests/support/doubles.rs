@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Semaphore, mpsc};
+use warp_crds::pattern::glob_match;
 use warp_sidecar::adapter::{
-    Applied, Current, Key, Mutation, Page, Result, Storage, StorageError, StorageEvent, Value,
+    Applied, Current, Key, Mutation, Page, Result, Storage, StorageError, StorageEvent, UnixMillis,
+    Value,
 };
 use warp_sidecar::sync_bus::{
     BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus,
@@ -22,6 +24,10 @@ pub struct ScriptedStorage {
     pub values: Mutex<HashMap<Key, Bytes>>,
     pub gate: Semaphore,
     pub failures: Mutex<VecDeque<StorageError>>,
+    /// When what is read expires.
+    pub expires_at: Mutex<Option<UnixMillis>>,
+    /// With what every call and probe fails.
+    pub away: Mutex<Option<StorageError>>,
     pub calls: AtomicU64,
     version: AtomicU64,
     events: Mutex<Option<mpsc::Receiver<StorageEvent>>>,
@@ -35,6 +41,8 @@ impl ScriptedStorage {
             values: Mutex::default(),
             gate: Semaphore::new(Semaphore::MAX_PERMITS),
             failures: Mutex::default(),
+            expires_at: Mutex::default(),
+            away: Mutex::default(),
             calls: AtomicU64::new(0),
             version: AtomicU64::new(0),
             events: Mutex::new(Some(events)),
@@ -62,7 +70,8 @@ impl ScriptedStorage {
     async fn enter(&self) -> Result<()> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let _pass = self.gate.acquire().await;
-        self.failures.lock().pop_front().map_or(Ok(()), Err)
+        let away = self.away.lock().clone();
+        self.failures.lock().pop_front().or(away).map_or(Ok(()), Err)
     }
 }
 
@@ -77,7 +86,8 @@ impl Storage for ScriptedStorage {
         let found: Vec<_> = {
             let values = self.values.lock();
             let version = self.version.load(Ordering::SeqCst);
-            let value = |data: &Bytes| Value { data: data.clone(), expires_at: None, version };
+            let expires_at = *self.expires_at.lock();
+            let value = |data: &Bytes| Value { data: data.clone(), expires_at, version };
             keys.iter().map(|key| values.get(key).map(value)).collect()
         };
         self.enter().await?;
@@ -108,8 +118,11 @@ impl Storage for ScriptedStorage {
         Ok(keys.iter().filter(|key| values.remove(*key).is_some()).count() as u64)
     }
 
-    async fn scan(&self, _: u64, _: Option<&[u8]>, _: usize) -> Result<Page> {
-        Ok(Page { cursor: 0, keys: self.values.lock().keys().cloned().collect() })
+    async fn scan(&self, _: u64, pattern: Option<&[u8]>, _: usize) -> Result<Page> {
+        self.enter().await?;
+        let values = self.values.lock();
+        let matching = values.keys().filter(|key| pattern.is_none_or(|it| glob_match(it, key)));
+        Ok(Page { cursor: 0, keys: matching.cloned().collect() })
     }
 
     async fn count(&self) -> Result<u64> {
@@ -123,7 +136,7 @@ impl Storage for ScriptedStorage {
     }
 
     async fn probe(&self) -> Result<()> {
-        Ok(())
+        self.away.lock().clone().map_or(Ok(()), Err)
     }
 
     fn events(&self) -> Option<mpsc::Receiver<StorageEvent>> {

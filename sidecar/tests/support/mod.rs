@@ -1,4 +1,10 @@
 //! What the tests of the core share.
-#![allow(unreachable_pub, clippy::unwrap_used, reason = "a test's own module, and a test ends so")]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    clippy::unwrap_used,
+    reason = "a test's own module, of which none uses all, and a test ends so"
+)]
 
 pub mod doubles;
+pub mod pod;

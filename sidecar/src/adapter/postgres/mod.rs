@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use sqlx::Row;
 use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{Row, TypeInfo as _, ValueRef as _};
 use tokio_util::task::AbortOnDropHandle;
 use warp_crds::pattern::glob_match;
 
@@ -134,6 +134,13 @@ impl PostgresAdapter {
             settings,
         };
         Ok(Self { server: Arc::new(server), purge: Mutex::default() })
+    }
+
+    /// The keys that `query` gives: its one column, `bytea` or text, in its order; a hundred thousand at
+    /// most. The query may only read.
+    pub async fn keys_of(&self, query: &str) -> Result<Vec<Key>> {
+        let rows = self.ask(sql::keys_of(query), Access::Read).await?;
+        rows.iter().filter_map(|row| key_of(row).transpose()).collect()
     }
 
     /// Runs one statement, which is one transaction.
@@ -388,6 +395,23 @@ fn bytes(row: &PgRow, column: &str) -> Result<Bytes> {
     hex::decode(digits)
         .map(Bytes::from)
         .map_err(|error| StorageError::Refused(format!("ERR postgres: {column}: {error}")))
+}
+
+/// The key in a row of a user's query; none for NULL.
+fn key_of(row: &PgRow) -> Result<Option<Key>> {
+    let refused =
+        |error: String| StorageError::Refused(format!("ERR postgres: the query's column: {error}"));
+    let column = row.try_get_raw("key").map_err(|error| refused(error.to_string()))?;
+    if column.is_null() {
+        return Ok(None);
+    }
+    let is_bytea = column.type_info().name() == "BYTEA";
+    let text = column.as_str().map_err(|error| refused(error.to_string()))?;
+    if !is_bytea {
+        return Ok(Some(Key::copy_from_slice(text.as_bytes())));
+    }
+    let digits = text.strip_prefix("\\x").unwrap_or(text);
+    hex::decode(digits).map(|key| Some(Key::from(key))).map_err(|error| refused(error.to_string()))
 }
 
 fn value(row: &PgRow, begun: UnixMillis) -> Result<Value> {

@@ -4,7 +4,8 @@
 //! lives in one server process, and behind a PgBouncer in transaction mode the next message may
 //! reach another one; a simple query has no such state, takes one round trip, and carries its own
 //! time limit along. Only four things are ever put into the text: bytes in hexadecimal digits,
-//! numbers, quoted identifiers, and fixed words.
+//! numbers, quoted identifiers, and fixed words; and the query of a warm-up, which is written by
+//! whoever writes the URL, and runs in a transaction that may only read.
 //!
 //! Expiries cross the wire as time left, in both directions, so that the clocks of the database
 //! and of the pod needn't agree.
@@ -30,6 +31,9 @@ pub(super) const LONGEST: usize = 256 * 1024 * 1024;
 /// The longest expiry that PostgreSQL's calendar holds with room to spare, in milliseconds: some
 /// 95,000 years. A later one is stored as this.
 const LONGEST_EXPIRY: u64 = 3_000_000_000_000_000;
+
+/// How many keys are taken of a user's query at most.
+const MOST_KEYS: usize = 100_000;
 
 /// How many expired rows one purge deletes at most.
 pub(super) const PURGE: usize = 1000;
@@ -302,6 +306,16 @@ impl Table {
              FOR UPDATE SKIP LOCKED)) RETURNING 1) SELECT count(*) AS number FROM gone"
         )
     }
+}
+
+/// The keys that a user's query gives, in a transaction that may only read.
+pub(super) fn keys_of(query: &str) -> String {
+    let query = query.trim().trim_end_matches(';');
+    // The line's end is for a query that ends in a comment.
+    format!(
+        "SET TRANSACTION READ ONLY; SET LOCAL bytea_output = 'hex'; \
+         SELECT keys.key FROM ({query}\n) AS keys(key) LIMIT {MOST_KEYS}"
+    )
 }
 
 /// A statement that the server gives up after `limit`: what a client has stopped waiting for

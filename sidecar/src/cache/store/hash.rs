@@ -18,6 +18,11 @@ impl Hash {
         (self.0 & u64::from(u32::MAX)) as u32
     }
 
+    /// All of them.
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+
     /// The bits that a store goes by.
     pub(super) fn place(self) -> u32 {
         (self.0 >> 32) as u32

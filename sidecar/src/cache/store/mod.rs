@@ -29,6 +29,7 @@ pub use hash::{Hash, Hasher};
 pub use payload::{
     Found, Meta, NoObject, Origin, Owned, Payload, Text, View, Weigh, canonical_integer,
 };
+pub use size::allocated;
 
 /// What happens when the limit is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,7 +45,7 @@ pub(crate) struct List(pub(super) Vec<u64>);
 
 impl Weigh for List {
     fn weight(&self) -> usize {
-        size::allocated(self.0.capacity() * size_of::<u64>())
+        allocated(self.0.capacity() * size_of::<u64>())
     }
 
     fn is_empty(&self) -> bool {

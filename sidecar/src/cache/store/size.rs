@@ -10,7 +10,7 @@ const MAPPED: usize = 128 << 10;
 const PAGE: usize = 4096;
 
 /// The bytes that an allocation of `size` bytes takes.
-pub(super) const fn allocated(size: usize) -> usize {
+pub const fn allocated(size: usize) -> usize {
     if size == 0 {
         return 0;
     }

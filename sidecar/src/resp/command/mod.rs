@@ -51,6 +51,7 @@ mod table;
 mod timing;
 mod tracking;
 mod transaction;
+mod warp;
 
 pub use blocking::Wait;
 pub use table::{COMMANDS, Entry, find};

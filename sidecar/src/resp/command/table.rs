@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 use super::{
     Command, bitmap, blocking, client, config, connection, diagnosis, expiry, hash, hyperloglog,
     introspection, key, keyspace, list, object, pubsub, scan, script, server, set, sort,
-    sorted_set, string, string_in_memory, transaction,
+    sorted_set, string, string_in_memory, transaction, warp,
 };
 
 /// A command with its place in the table.
@@ -25,7 +25,7 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 25] = [
+    let families: [(&str, &'static [Command]); 27] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
@@ -51,6 +51,8 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         ("server", server::FAMILY),
         ("server", config::FAMILY),
         ("server", diagnosis::FAMILY),
+        ("warp", warp::explain::FAMILY),
+        ("warp", warp::session::FAMILY),
     ];
     let commands = families
         .iter()
