@@ -49,12 +49,20 @@ const LEAST_MEMORY: u64 = 1 << 20;
 /// The longest time that a value is answered from memory.
 const LONGEST_TTL: std::time::Duration = std::time::Duration::from_hours(8760);
 
+/// What the longest TTL of a lock may be.
+const LOCK_TTLS: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_secs(1)..=std::time::Duration::from_hours(1);
+
 /// Everything that is wrong with a cluster.
 pub fn cluster(spec: &WarpClusterSpec) -> Vec<Violation> {
     let mut found = Vec::new();
     bus(&spec.bus, &mut found);
     storage(&spec.storage, &mut found);
     rules("spec.defaults", &spec.defaults, Rules::BUILT_IN, &mut found);
+    let longest = std::time::Duration::from(spec.locks.max_ttl);
+    if spec.locks.max_ttl.is_negative() || !LOCK_TTLS.contains(&longest) {
+        invalid(&mut found, "spec.locks.maxTtl", "must be between 1s and 1h");
+    }
     memory_limit(&spec.sidecar.memory_limit, &mut found);
     let sidecar = &spec.sidecar;
     for (field, port) in [("port", sidecar.port), ("metricsPort", sidecar.metrics_port)] {
@@ -225,7 +233,7 @@ fn unsupported(found: &mut Vec<Violation>, field: &str, message: &str) {
 mod tests {
     use super::*;
     use crate::cluster::{
-        ExternalNats, KafkaBus, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
+        ExternalNats, KafkaBus, LocksSpec, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
     };
     use crate::pattern::KeyPattern;
     use crate::policy::{ClusterRef, Preset};
@@ -293,6 +301,7 @@ mod tests {
                 ..Default::default()
             },
             allowed_namespaces: ["*", "shop-1", "Shop", ""].map(str::to_owned).into(),
+            locks: LocksSpec { max_ttl: std::time::Duration::from_millis(10).into() },
             ..Default::default()
         };
         let fields: Vec<String> = cluster(&spec).into_iter().map(|v| v.field).collect();
@@ -300,6 +309,7 @@ mod tests {
             fields,
             [
                 "spec.bus.nats.managed.replicas",
+                "spec.locks.maxTtl",
                 "spec.sidecar.memoryLimit",
                 "spec.sidecar.port",
                 "spec.sidecar.metricsPort",

@@ -1,7 +1,7 @@
 //! The Warp sidecar: RESP in front, storage behind, coherent over a bus.
 //!
-//! Dependencies point one way: `resp` and `admin` → `core` → (`cache`, `channels`, `adapter`,
-//! `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests; `main` runs it.
+//! Dependencies point one way: `resp` and `admin` → `core` → (`lock`, `lease`, `cache`, `channels`,
+//! `adapter`, `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests; `main` runs it.
 
 pub mod adapter;
 pub mod admin;
@@ -9,6 +9,8 @@ pub mod cache;
 pub mod channels;
 pub mod config;
 pub mod core;
+pub mod lease;
+pub mod lock;
 pub mod metrics;
 pub mod preset;
 pub mod resp;

@@ -100,6 +100,8 @@ impl Runner {
             bus,
             storage,
             cache,
+            locks: engine.locks().status(),
+            leases: engine.leases().status(),
             uptime_seconds: engine.figures().uptime_seconds,
         })
     }
@@ -184,6 +186,11 @@ impl Runner {
                 metrics: Arc::clone(&self.metrics),
             };
             self.engine.get_or_init(|| Engine::start(parts));
+        }
+        if let Some(engine) = self.engine.get() {
+            let longest = loaded.manifests.cluster.spec.locks.max_ttl.into();
+            engine.locks().set_longest(longest);
+            engine.leases().set_longest(longest);
         }
         let Loaded { manifests, secrets, hash } = loaded;
         Ok(Applied { hash, secrets, cluster: manifests.cluster, storage, bus })

@@ -8,7 +8,9 @@ mod commands;
 mod connections;
 mod differential;
 mod evaluation;
+mod leases;
 mod libraries;
+mod locks;
 mod passthrough;
 mod pod;
 mod pubsub;
@@ -20,5 +22,8 @@ mod types;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/doubles.rs"]
 mod doubles;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/link.rs"]
+mod link;
 #[path = "../support/servers/mod.rs"]
 mod servers;

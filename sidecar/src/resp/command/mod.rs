@@ -46,6 +46,7 @@ mod string_in_memory;
 mod table;
 mod tracking;
 mod transaction;
+mod warp;
 
 pub use table::{COMMANDS, Entry, find};
 pub(super) use tracking::note_relayed;

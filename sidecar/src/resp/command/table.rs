@@ -7,6 +7,7 @@ use hashbrown::HashMap;
 use super::{
     Command, bitmap, client, connection, expiry, hash, introspection, key, keyspace, list, object,
     pubsub, scan, script, server, set, sort, sorted_set, string, string_in_memory, transaction,
+    warp,
 };
 
 /// A command with its place in the table.
@@ -22,7 +23,7 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 20] = [
+    let families: [(&str, &'static [Command]); 22] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
@@ -43,6 +44,8 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         ("connection", client::FAMILY),
         ("server", introspection::FAMILY),
         ("server", server::FAMILY),
+        ("warp", warp::lock::FAMILY),
+        ("warp", warp::lease::FAMILY),
     ];
     let commands = families
         .iter()
