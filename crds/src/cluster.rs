@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::ResourceRequirements;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::core::Duration;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub struct WarpClusterSpec {
     /// The container that is injected.
     #[serde(default)]
     pub sidecar: SidecarSpec,
+    /// The locks and leases (`WARP.LOCK.*`, `WARP.LEASE.*`) of the cluster.
+    #[serde(default)]
+    pub locks: LocksSpec,
     /// What holds for a key that no WarpPolicy matches, and for what a matching one leaves out.
     #[serde(default)]
     pub defaults: PolicyRules,
@@ -54,6 +58,27 @@ pub struct WarpClusterSpec {
     #[schemars(length(max = 256), inner(length(max = 63)))]
     #[x_kube(validation = Rule::new("self.all(name, name == '*' || name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))").message("allowedNamespaces takes names of namespaces, or *"))]
     pub allowed_namespaces: Vec<String>,
+}
+
+/// The locks and leases of a cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LocksSpec {
+    /// The longest TTL that a lock or a lease may be given, such as `30s` or `5m`; whoever holds one
+    /// for longer renews it. When the bus has lost its data, nothing is granted for so long.
+    #[serde(default = "default_max_ttl")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('1h')").message("maxTtl must be between 1s and 1h"))]
+    pub max_ttl: Duration,
+}
+
+impl Default for LocksSpec {
+    fn default() -> Self {
+        Self { max_ttl: default_max_ttl() }
+    }
+}
+
+fn default_max_ttl() -> Duration {
+    std::time::Duration::from_mins(1).into()
 }
 
 /// What carries invalidations; exactly one of its fields.

@@ -97,3 +97,19 @@ pub fn operator_inbox(tenant: &str) -> String {
 pub fn message_subject(tenant: &str) -> String {
     format!("warp.{tenant}.msg")
 }
+
+/// The JetStream stream of a tenant's registers: small records that are changed by
+/// compare-and-swap, which locks and leases are made of.
+pub fn register_stream(tenant: &str) -> String {
+    format!("WARP_REG_{tenant}")
+}
+
+/// Below this subject a sidecar writes registers; the stream captures it.
+pub fn register_subject(tenant: &str) -> String {
+    format!("warp.{tenant}.reg")
+}
+
+/// Below this subject the stream republishes stored registers; the sidecars subscribe to it.
+pub fn register_republish_subject(tenant: &str) -> String {
+    format!("warp.{tenant}.regrp")
+}

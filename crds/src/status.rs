@@ -52,6 +52,12 @@ pub struct SidecarsSummary {
     /// hits / (hits + misses), with three decimals; absent before the first read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hit_ratio: Option<String>,
+    /// Locks that are held through them.
+    #[serde(default)]
+    pub locks_held: i64,
+    /// Leases that live, as far as any of them knows.
+    #[serde(default)]
+    pub leases: i64,
     /// Pods that should carry a sidecar and don't (made while the webhook was away).
     #[serde(default)]
     pub missing: i32,
@@ -97,6 +103,12 @@ pub struct SidecarStatus {
     /// The warm-up, where one is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUpStatus>,
+    /// The locks. One that an older version says nothing of is none.
+    #[serde(default)]
+    pub locks: LocksStatus,
+    /// The leases.
+    #[serde(default)]
+    pub leases: LeasesStatus,
     /// Seconds since the start.
     pub uptime_seconds: u64,
 }
@@ -197,4 +209,34 @@ pub struct WarmUpStatus {
     pub absent: u64,
     /// Why it waits for the storage, while it does.
     pub error: Option<String>,
+}
+
+/// The locks as a sidecar sees them.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LocksStatus {
+    /// Whether locks can be had at the moment.
+    pub available: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// The epoch of their tokens.
+    pub epoch: Option<u64>,
+    /// Locks that are held through this sidecar.
+    pub held: u64,
+    /// Its clients that wait for one.
+    pub waiting: u64,
+    /// Locks that were lost before they were released, in all.
+    pub lost: u64,
+}
+
+/// The leases as a sidecar sees them.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct LeasesStatus {
+    /// Leases of the cluster that it knows of.
+    pub known: u64,
+    /// Those that it keeps alive for connections of its own.
+    pub kept: u64,
+    /// Leases whose keys it has removed, in all.
+    pub ended: u64,
 }

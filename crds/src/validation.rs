@@ -52,12 +52,20 @@ impl Reason {
 /// The least memory that a cache is worth running with, in bytes.
 const LEAST_MEMORY: u64 = 1 << 20;
 
+/// What the longest TTL of a lock may be.
+const LOCK_TTLS: std::ops::RangeInclusive<std::time::Duration> =
+    std::time::Duration::from_secs(1)..=std::time::Duration::from_hours(1);
+
 /// Everything that is wrong with a cluster.
 pub fn cluster(spec: &WarpClusterSpec) -> Vec<Violation> {
     let mut found = Vec::new();
     bus(&spec.bus, &mut found);
     storage(&spec.storage, &mut found);
     found.extend(within("spec.defaults", rules(&spec.defaults, Rules::BUILT_IN)));
+    let longest = std::time::Duration::from(spec.locks.max_ttl);
+    if spec.locks.max_ttl.is_negative() || !LOCK_TTLS.contains(&longest) {
+        invalid(&mut found, "spec.locks.maxTtl", "must be between 1s and 1h");
+    }
     memory_limit(&spec.sidecar.memory_limit, &mut found);
     if let Some(given) = &spec.warm_up {
         warm_up::warm_up(given, &spec.storage, &mut found);
@@ -227,7 +235,7 @@ fn unsupported(found: &mut Vec<Violation>, field: &str, message: &str) {
 mod tests {
     use super::*;
     use crate::cluster::{
-        ExternalNats, KafkaBus, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
+        ExternalNats, KafkaBus, LocksSpec, ManagedNats, RedisBus, RedisTransport, SidecarSpec,
     };
     use crate::pattern::KeyPattern;
     use crate::policy::{ClusterRef, Mode, Preset};
@@ -295,6 +303,7 @@ mod tests {
                 ..Default::default()
             },
             allowed_namespaces: ["*", "shop-1", "Shop", ""].map(str::to_owned).into(),
+            locks: LocksSpec { max_ttl: std::time::Duration::from_millis(10).into() },
             ..Default::default()
         };
         let fields: Vec<String> = cluster(&spec).into_iter().map(|v| v.field).collect();
@@ -302,6 +311,7 @@ mod tests {
             fields,
             [
                 "spec.bus.nats.managed.replicas",
+                "spec.locks.maxTtl",
                 "spec.sidecar.memoryLimit",
                 "spec.sidecar.port",
                 "spec.sidecar.metricsPort",

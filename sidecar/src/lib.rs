@@ -1,8 +1,8 @@
 //! The Warp sidecar: RESP in front, storage behind, coherent over a bus.
 //!
-//! Dependencies point one way: `resp` and `admin` → `core` → (`cache`, `channels`, `adapter`,
-//! `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests, and what warms it up
-//! (`warmup`); `main` runs it.
+//! Dependencies point one way: `resp` and `admin` → `core` → (`lock`, `lease`, `cache`, `channels`,
+//! `adapter`, `sync_bus`, `preset`, `metrics`). `config` builds a core from manifests, and what warms
+//! it up (`warmup`); `main` runs it.
 
 pub mod adapter;
 pub mod admin;
@@ -13,6 +13,8 @@ pub mod core;
 #[cfg(any(test, fuzzing))]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod lease;
+pub mod lock;
 pub mod metrics;
 pub mod preset;
 pub mod resp;

@@ -72,6 +72,116 @@ fn is_unavailable<T>(result: &Result<T, StorageError>) -> bool {
     matches!(result, Err(StorageError::Unavailable { kind: "postgres", .. }))
 }
 
+mod fence {
+    use super::*;
+
+    async fn fence(
+        connection: &mut PgConnection,
+        function: &str,
+        lock: &str,
+        epoch: i64,
+        sequence: i64,
+    ) -> Result<(), String> {
+        let call = format!("SELECT {function}('{lock}', {epoch}, {sequence})");
+        match connection.execute(AssertSqlSafe(call)).await {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Database(error)) => {
+                assert_eq!(error.code().as_deref(), Some("WF001"), "{error}");
+                Err(error.message().to_owned())
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn an_older_token_is_refused_and_those_of_other_locks_are_nothing_to_it() {
+        let server = Postgres::shared();
+        for (table, function) in
+            [("fenced", "warp_fence"), ("some_schema.fenced", "some_schema.warp_fence")]
+        {
+            connect(settings(server, table)).apply(&key("k"), forever("v")).await.unwrap();
+            let mut writer = stranger(server).await;
+            let lock = table;
+            for (epoch, sequence, passes) in [
+                (1, 5, true),
+                (1, 5, true),
+                (1, 4, false),
+                (1, 9, true),
+                (2, 1, true),
+                (1, 10, false),
+                (2, 1, true),
+            ] {
+                let fenced = fence(&mut writer, function, lock, epoch, sequence).await;
+                assert_eq!(fenced.is_ok(), passes, "{epoch} {sequence}: {fenced:?}");
+            }
+            let refused = fence(&mut writer, function, lock, 1, 10).await.unwrap_err();
+            assert!(refused.contains("token 1 10 is older than 2 1"), "{refused}");
+            fence(&mut writer, function, "another", 1, 1).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_later_holder_waits_for_what_an_older_one_is_doing_and_then_nothing_of_his_passes() {
+        let server = Postgres::shared();
+        connect(settings(server, "waited")).apply(&key("k"), forever("v")).await.unwrap();
+        let (mut older, mut later) = (stranger(server).await, stranger(server).await);
+        run(&mut older, "CREATE TABLE account (balance int); INSERT INTO account VALUES (0)").await;
+        run(&mut older, "BEGIN").await;
+        fence(&mut older, "warp_fence", "account", 1, 7).await.unwrap();
+        run(&mut older, "UPDATE account SET balance = 7").await;
+        let waiting = tokio::spawn(async move {
+            run(&mut later, "BEGIN").await;
+            fence(&mut later, "warp_fence", "account", 1, 8).await.unwrap();
+            run(&mut later, "UPDATE account SET balance = balance * 10 + 8; COMMIT").await;
+        });
+        sleep(Duration::from_millis(200)).await;
+        assert!(!waiting.is_finished(), "it went on beside the older one");
+        run(&mut older, "COMMIT").await;
+        timeout(LONG, waiting).await.unwrap().unwrap();
+        run(&mut older, "BEGIN").await;
+        assert!(fence(&mut older, "warp_fence", "account", 1, 7).await.is_err());
+        run(&mut older, "ROLLBACK").await;
+        assert_eq!(number(&mut older, "SELECT balance::bigint FROM account").await, 78);
+    }
+
+    #[tokio::test]
+    async fn many_may_create_it_at_once() {
+        let server = Postgres::shared();
+        let tasks: Vec<_> = (0..8)
+            .map(|at| {
+                let adapter = connect(settings(server, &format!("crowd.t{at}")));
+                tokio::spawn(async move { adapter.count().await })
+            })
+            .collect();
+        for task in tasks {
+            assert_eq!(task.await.unwrap(), Ok(0));
+        }
+        let mut writer = stranger(server).await;
+        fence(&mut writer, "crowd.warp_fence", "l", 1, 1).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn who_may_not_create_it_has_his_keys_all_the_same() {
+        let server = Postgres::shared();
+        let mut stranger = stranger(server).await;
+        run(
+            &mut stranger,
+            "CREATE SCHEMA narrow; CREATE ROLE narrow LOGIN; \
+             GRANT USAGE ON SCHEMA narrow TO narrow; CREATE TABLE narrow.kept (\
+             key bytea PRIMARY KEY, value bytea NOT NULL, \
+             version bigint GENERATED ALWAYS AS IDENTITY, expires_at timestamptz, \
+             id bigint GENERATED ALWAYS AS IDENTITY UNIQUE); \
+             GRANT ALL ON narrow.kept TO narrow",
+        )
+        .await;
+        let url = server.url().replace("postgres@", "narrow@");
+        assert!(url.contains("narrow@"), "{url}");
+        let adapter = connect(PostgresSettings::new(url, "narrow.kept"));
+        adapter.apply(&key("k"), forever("v")).await.unwrap();
+        assert_eq!(got(&adapter, "k").await.unwrap(), "v");
+    }
+}
+
 mod table {
     use super::*;
 

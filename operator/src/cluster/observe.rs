@@ -66,7 +66,7 @@ pub fn summarize(
     };
     let sum = |of: &dyn Fn(&SidecarStatus) -> u64| {
         let total = answered.iter().map(|status| of(status)).fold(0, u64::saturating_add);
-        i64::try_from(total).unwrap_or(i64::MAX)
+        signed(total)
     };
     let (hits, misses) = (sum(&|s| s.cache.hits), sum(&|s| s.cache.misses));
     SidecarsSummary {
@@ -78,9 +78,16 @@ pub fn summarize(
         hits,
         misses,
         hit_ratio: ratio(hits, misses),
+        locks_held: sum(&|s| s.locks.held),
+        // All of them watch the same ones.
+        leases: answered.iter().map(|s| signed(s.leases.known)).max().unwrap_or(0),
         missing: number(missing),
         outdated: number(outdated),
     }
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// hits / (hits + misses) in thousandths, rounded to the nearest.
@@ -103,7 +110,7 @@ pub(super) mod tests {
     use axum::routing::get;
     use axum::{Json, Router};
     use tokio::net::TcpListener;
-    use warp_crds::status::{BusStatus, CacheStatus, StorageStatus};
+    use warp_crds::status::{BusStatus, CacheStatus, LeasesStatus, LocksStatus, StorageStatus};
 
     use super::*;
 
@@ -118,6 +125,8 @@ pub(super) mod tests {
             classes: Vec::new(),
             origin: String::new(),
             warm_up: None,
+            locks: LocksStatus { available: true, held: 3, ..Default::default() },
+            leases: LeasesStatus { known: 5, ..Default::default() },
             uptime_seconds: 1,
         }
     }
@@ -143,6 +152,7 @@ pub(super) mod tests {
         let mut stale = answer("old");
         stale.bus.live = false;
         stale.storage.available = false;
+        stale.leases.known = 4;
         let seen = [
             observed(Some(Ok(answer("new")))),
             observed(Some(Ok(stale))),
@@ -160,6 +170,8 @@ pub(super) mod tests {
                 hits: 4,
                 misses: 2,
                 hit_ratio: Some("0.667".to_owned()),
+                locks_held: 6,
+                leases: 5,
                 missing: 2,
                 outdated: 1,
             }

@@ -57,7 +57,7 @@ impl Servers<'_> {
     }
 
     /// The most that the invalidations may take: half of the volume, which leaves room for the
-    /// files that are being replaced and for the replication's log.
+    /// registers, for files that are being replaced and for the replication's log.
     pub fn stream_bytes(&self) -> i64 {
         i64::try_from(self.volume / 2).unwrap_or(i64::MAX)
     }
@@ -94,9 +94,15 @@ impl Servers<'_> {
     }
 
     fn accounts(&self) -> serde_json::Value {
-        let stream = names::invalidation_stream(self.tenant);
-        let api = |what: &str| format!("$JS.API.STREAM.{what}.{stream}");
+        let invalidations = names::invalidation_stream(self.tenant);
+        let registers = names::register_stream(self.tenant);
+        let api = |what: &str, stream: &str| format!("$JS.API.STREAM.{what}.{stream}");
+        let direct_get = |stream: &str| format!("$JS.API.DIRECT.GET.{stream}");
         let below = |subject: String| format!("{subject}.>");
+        let administered: Vec<_> = [&invalidations, &registers]
+            .into_iter()
+            .flat_map(|stream| ["INFO", "CREATE", "UPDATE"].map(|what| api(what, stream)))
+            .collect();
         json!({
             "SYS": {"users": [{"nkey": self.keys.system.public}]},
             "WARP": {
@@ -105,7 +111,7 @@ impl Servers<'_> {
                     {
                         "nkey": self.keys.operator.public,
                         "permissions": {
-                            "publish": [api("INFO"), api("CREATE"), api("UPDATE")],
+                            "publish": administered,
                             "subscribe": [below(names::operator_inbox(self.tenant))],
                         },
                     },
@@ -115,12 +121,17 @@ impl Servers<'_> {
                         "permissions": {
                             "publish": [
                                 names::invalidation_subject(self.tenant),
-                                api("INFO"),
+                                api("INFO", &invalidations),
                                 names::message_subject(self.tenant),
-                                format!("$JS.API.DIRECT.GET.{stream}"),
+                                direct_get(&invalidations),
+                                below(names::register_subject(self.tenant)),
+                                api("INFO", &registers),
+                                api("MSG.GET", &registers),
+                                direct_get(&registers),
                             ],
                             "subscribe": [
                                 names::republish_subject(self.tenant),
+                                below(names::register_republish_subject(self.tenant)),
                                 below(names::sidecar_inbox(self.tenant)),
                                 names::message_subject(self.tenant),
                             ],
@@ -202,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_stream_fits_into_the_store() {
+    fn the_streams_fit_into_the_store() {
         let keys = Keys::complete(&BTreeMap::new(), &mut rand::rng()).unwrap();
         let servers = servers(&keys, 1);
         assert_eq!(servers.stream_bytes(), 1 << 29);

@@ -1,8 +1,10 @@
-//! Making the JetStream stream of a cluster's invalidations what [`warp_crds::stream`] says, and
-//! keeping it so.
+//! Making the JetStream streams of a cluster, that of its invalidations and that of its registers,
+//! what [`warp_crds::stream`] says, and keeping them so.
 //!
-//! Its metadata carries an epoch: whoever sees another epoch knows that positions of before mean
+//! Their metadata carries an epoch: whoever sees another epoch knows that positions of before mean
 //! nothing any more. A stream that is made gets a new one, one that is updated keeps its own.
+
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use async_nats::jetstream::context::{
     CreateStreamError, CreateStreamErrorKind, GetStreamErrorKind,
@@ -13,30 +15,82 @@ use async_nats::{Client, jetstream::stream::Info};
 use rand::Rng;
 use warp_crds::{names, stream};
 
-/// What is asked of the stream.
+/// Which stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// That of the invalidations.
+    Invalidations,
+    /// That of the registers, which locks and leases are made of.
+    Registers,
+}
+
+impl Kind {
+    fn name(self, tenant: &str) -> String {
+        match self {
+            Self::Invalidations => names::invalidation_stream(tenant),
+            Self::Registers => names::register_stream(tenant),
+        }
+    }
+
+    /// The stream as it is made; with the epoch that it has, if it can have that.
+    fn config(
+        self,
+        wanted: &Wanted,
+        epoch: Option<&String>,
+        new_epoch: impl FnOnce(Self) -> String,
+    ) -> serde_json::Result<Config> {
+        let tenant = &wanted.tenant;
+        let replicas = wanted.limits.map_or(1, |limits| limits.replicas);
+        let epoch = epoch.filter(|epoch| !epoch.is_empty());
+        let config = match self {
+            Self::Invalidations => {
+                let epoch = epoch.cloned().unwrap_or_else(|| new_epoch(self));
+                stream::config(tenant, replicas, &epoch)
+            }
+            Self::Registers => {
+                let stands = epoch.and_then(|epoch| epoch.parse().ok());
+                // It is a time, which is a number.
+                let epoch = stands.unwrap_or_else(|| new_epoch(self).parse().unwrap_or_default());
+                stream::register_config(tenant, replicas, epoch)
+            }
+        };
+        serde_json::from_value(config)
+    }
+
+    /// What there is room for.
+    fn bytes(self, limits: Limits) -> i64 {
+        match self {
+            Self::Invalidations => limits.bytes,
+            Self::Registers => limits.bytes / 4,
+        }
+    }
+}
+
+/// What is asked of the streams.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// See [`names::tenant`].
     pub tenant: String,
-    /// The servers are ours, so that the stream's size is too.
+    /// The servers are ours, so that the streams' sizes are too.
     pub limits: Option<Limits>,
 }
 
-/// How large the stream is on servers of ours.
+/// How large the streams are on servers of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Copies of each message.
     pub replicas: u8,
-    /// Bytes that there is room for; the stream may be smaller.
+    /// Bytes that there is room for invalidations, and a quarter of it for registers; the streams
+    /// may be smaller.
     pub bytes: i64,
 }
 
-/// What the stream was found to be.
+/// What the streams were found to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// See [`stream::EPOCH`].
+    /// That of the invalidations; see [`stream::EPOCH`].
     pub epoch: String,
-    /// Names of the servers whose copy is behind or that are offline.
+    /// Names of the servers whose copy of one of them is behind or that are offline.
     pub behind: Vec<String>,
 }
 
@@ -75,18 +129,17 @@ pub enum StreamError {
 }
 
 /// The stream as it must be, from what it is. On servers that aren't ours an existing stream keeps
-/// its limits, which its owner may have chosen.
+/// its limits, which its owner may have chosen, unless registers would be lost by them.
 pub fn planned(
+    kind: Kind,
     present: Option<&Config>,
     wanted: &Wanted,
-    epoch: impl FnOnce() -> String,
+    new_epoch: impl FnOnce(Kind) -> String,
 ) -> serde_json::Result<Config> {
-    let replicas = wanted.limits.map_or(1, |limits| limits.replicas);
-    let stands = present.and_then(|config| config.metadata.get(stream::EPOCH)).cloned();
-    let epoch = stands.filter(|epoch| !epoch.is_empty()).unwrap_or_else(epoch);
-    let mut new: Config = serde_json::from_value(stream::config(&wanted.tenant, replicas, &epoch))?;
+    let stands = present.and_then(|config| config.metadata.get(stream::EPOCH));
+    let mut new = kind.config(wanted, stands, new_epoch)?;
     if let Some(limits) = wanted.limits {
-        new.max_bytes = new.max_bytes.min(limits.bytes);
+        new.max_bytes = new.max_bytes.min(kind.bytes(limits));
     }
     let Some(present) = present else { return Ok(new) };
     let mut config = present.clone();
@@ -94,19 +147,38 @@ pub fn planned(
     config.republish = new.republish;
     config.allow_direct = new.allow_direct;
     config.metadata.extend(new.metadata);
+    if kind == Kind::Registers {
+        config.allow_message_ttl = new.allow_message_ttl;
+        config.max_messages_per_subject = new.max_messages_per_subject;
+        config.discard = new.discard;
+        config.max_age = new.max_age;
+    }
     if wanted.limits.is_some() {
         config.max_age = new.max_age;
         config.max_bytes = new.max_bytes;
-        config.duplicate_window = new.duplicate_window;
+        if kind == Kind::Invalidations {
+            config.duplicate_window = new.duplicate_window;
+        }
         config.num_replicas = new.num_replicas;
     }
     Ok(config)
 }
 
-/// Makes the stream what it must be and says what it is.
+/// Makes the streams what they must be and says what they are.
 pub async fn ensure(client: &Client, wanted: &Wanted) -> Result<Found, StreamError> {
+    let invalidations = ensure_one(Kind::Invalidations, client, wanted).await?;
+    let registers = ensure_one(Kind::Registers, client, wanted).await?;
+    let mut behind = behind(&invalidations);
+    behind.extend(self::behind(&registers));
+    behind.sort();
+    behind.dedup();
+    let epoch = invalidations.config.metadata.get(stream::EPOCH).cloned().unwrap_or_default();
+    Ok(Found { epoch, behind })
+}
+
+async fn ensure_one(kind: Kind, client: &Client, wanted: &Wanted) -> Result<Info, StreamError> {
     let context = jetstream::new(client.clone());
-    let name = names::invalidation_stream(&wanted.tenant);
+    let name = kind.name(&wanted.tenant);
     let present = match context.get_stream(&name).await {
         Ok(stream) => Some(stream.cached_info().clone()),
         Err(error) => match error.kind() {
@@ -118,8 +190,8 @@ pub async fn ensure(client: &Client, wanted: &Wanted) -> Result<Found, StreamErr
             _ => return Err(StreamError::Read { name, source: error }),
         },
     };
-    let config = planned(present.as_ref().map(|info| &info.config), wanted, new_epoch)?;
-    let info = match present {
+    let config = planned(kind, present.as_ref().map(|info| &info.config), wanted, new_epoch)?;
+    Ok(match present {
         Some(info) if info.config == config => info,
         Some(_) => {
             let updated = context.update_stream(&config).await;
@@ -132,8 +204,7 @@ pub async fn ensure(client: &Client, wanted: &Wanted) -> Result<Found, StreamErr
             tracing::info!(stream = name, "stream created");
             created.map_err(|source| StreamError::Create { name, source })?
         }
-    };
-    Ok(found(&info))
+    })
 }
 
 /// On servers of unknown number, three copies where they can be had.
@@ -157,19 +228,21 @@ async fn create(
     Ok(context.create_stream(config).await?.cached_info().clone())
 }
 
-fn found(info: &Info) -> Found {
-    let behind = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
-    Found {
-        epoch: info.config.metadata.get(stream::EPOCH).cloned().unwrap_or_default(),
-        behind: behind
-            .filter(|peer| !peer.current || peer.offline)
-            .map(|peer| peer.name.clone())
-            .collect(),
-    }
+fn behind(info: &Info) -> Vec<String> {
+    let replicas = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    let behind = replicas.filter(|peer| !peer.current || peer.offline);
+    behind.map(|peer| peer.name.clone()).collect()
 }
 
-fn new_epoch() -> String {
-    format!("{:016x}", rand::rng().random::<u64>())
+/// Registers have a time, by which a later epoch is known from an earlier one.
+fn new_epoch(kind: Kind) -> String {
+    match kind {
+        Kind::Invalidations => format!("{:016x}", rand::rng().random::<u64>()),
+        Kind::Registers => {
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            now.as_millis().to_string()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -178,6 +251,7 @@ mod tests {
     use std::time::Duration;
 
     use async_nats::ConnectOptions;
+    use async_nats::jetstream::stream::DiscardPolicy;
     use futures::StreamExt;
     use warp_crds::nats::Credentials;
 
@@ -195,11 +269,32 @@ mod tests {
 
     #[test]
     fn a_stream_that_is_right_stays_as_it_is() {
-        let made = planned(None, &wanted(1 << 20), || "e1".to_owned()).unwrap();
-        assert_eq!(planned(Some(&made), &wanted(1 << 20), || "e2".to_owned()).unwrap(), made);
-        let grown = planned(Some(&made), &wanted(1 << 21), || "e2".to_owned()).unwrap();
-        assert_eq!(grown.max_bytes, 1 << 21);
-        assert_eq!(grown.metadata[stream::EPOCH], "e1");
+        for (kind, grown_to) in [(Kind::Invalidations, 1 << 21), (Kind::Registers, 1 << 19)] {
+            let planned = |present: Option<&Config>, bytes: i64, epoch: &str| {
+                planned(kind, present, &wanted(bytes), |_| epoch.to_owned()).unwrap()
+            };
+            let made = planned(None, 1 << 20, "1");
+            assert_eq!(planned(Some(&made), 1 << 20, "2"), made);
+            let grown = planned(Some(&made), 1 << 21, "2");
+            assert_eq!(grown.max_bytes, grown_to);
+            assert_eq!(grown.metadata[stream::EPOCH], "1");
+            assert_eq!(grown.first_sequence, made.first_sequence);
+        }
+    }
+
+    #[test]
+    fn a_stream_of_registers_never_drops_any_on_servers_of_others_either() {
+        let theirs = Config {
+            name: "WARP_REG_prod_shop".to_owned(),
+            max_age: Duration::from_secs(5),
+            num_replicas: 5,
+            ..Default::default()
+        };
+        let wanted = Wanted { limits: None, ..wanted(0) };
+        let kept = planned(Kind::Registers, Some(&theirs), &wanted, |_| "7".to_owned()).unwrap();
+        assert_eq!((kept.max_age, kept.max_messages_per_subject), (Duration::ZERO, 1));
+        assert_eq!((kept.discard, kept.num_replicas), (DiscardPolicy::New, 5));
+        assert_eq!(kept.metadata[stream::EPOCH], "7");
     }
 
     #[test]
@@ -212,7 +307,8 @@ mod tests {
             ..Default::default()
         };
         let wanted = Wanted { limits: None, ..wanted(0) };
-        let kept = planned(Some(&theirs), &wanted, || "e".to_owned()).unwrap();
+        let kept =
+            planned(Kind::Invalidations, Some(&theirs), &wanted, |_| "e".to_owned()).unwrap();
         assert_eq!((kept.num_replicas, kept.max_bytes, kept.max_age), (5, 7, Duration::ZERO));
         assert_eq!(kept.subjects, ["warp.prod_shop.inv"]);
         assert!(kept.allow_direct && kept.republish.is_some());
@@ -307,6 +403,26 @@ mod tests {
         let mut messages = sidecar.subscribe("warp.prod_shop.msg").await.unwrap();
         sidecar.publish("warp.prod_shop.msg", "m".into()).await.unwrap();
         assert_eq!(&messages.next().await.unwrap().payload[..], b"m");
+
+        // Registers: written by compare-and-swap, told to who watches, read from the leader.
+        let mut told = sidecar.subscribe("warp.prod_shop.regrp.>").await.unwrap();
+        sidecar.flush().await.unwrap();
+        let write = |expected: &str| {
+            let mut headers = async_nats::HeaderMap::new();
+            headers.insert("Nats-Expected-Last-Subject-Sequence", expected);
+            headers.insert("Nats-TTL", "60s");
+            context.publish_with_headers("warp.prod_shop.reg.lock.6b", headers, "r".into())
+        };
+        let first = write("0").await.unwrap().await.unwrap().sequence;
+        assert!(first > 1 << 40, "it counts from its epoch on: {first}");
+        assert!(write("0").await.unwrap().await.is_err(), "somebody was first");
+        assert_eq!(told.next().await.unwrap().subject.as_str(), "warp.prod_shop.regrp.lock.6b");
+        let registers = context.get_stream("WARP_REG_prod_shop").await.unwrap();
+        let read = registers.get_last_raw_message_by_subject("warp.prod_shop.reg.lock.6b").await;
+        assert_eq!(read.unwrap().sequence, first);
+        assert_eq!(&registers.direct_get(first).await.unwrap().payload[..], b"r");
+        assert!(context.delete_stream("WARP_REG_prod_shop").await.is_err());
+        assert!(registers.purge().await.is_err());
 
         // Skipping the stream, reaching another tenant, administering: denied.
         assert!(stream.get_raw_message(ack.sequence).await.is_err());

@@ -51,6 +51,21 @@ pub enum Message {
         /// Who that was.
         to: u64,
     },
+    /// What the client held is his no more.
+    Lost(Box<Loss>),
+}
+
+/// What a client lost, as he is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// `warp.lock.lost` and the like.
+    pub kind: &'static str,
+    /// What it is called.
+    pub name: Bytes,
+    /// What names the holding.
+    pub token: Vec<u64>,
+    /// Why, in a word.
+    pub reason: &'static str,
 }
 
 impl Message {
@@ -70,6 +85,7 @@ impl Message {
                     keys.iter().map(|key| key.len() + OVERHEAD).sum()
                 }
                 Self::Monitored(line) => line.len(),
+                Self::Lost(loss) => loss.name.len() + OVERHEAD,
                 Self::Invalidated { keys: None, .. } | Self::RedirectionBroken { .. } => 0,
             }
     }

@@ -11,5 +11,5 @@ mod inbox;
 mod tracking;
 
 pub use hub::{Hub, Kind, Subscriber};
-pub use inbox::{Inbox, Message, Overflow};
+pub use inbox::{Inbox, Loss, Message, Overflow};
 pub use tracking::{Mode, Muted, Options, Redirection, Tracker, Tracking, Unjudged};

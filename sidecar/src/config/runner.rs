@@ -137,6 +137,8 @@ impl Runner {
                 .as_ref()
                 .and_then(|applied| Some(applied.warm_up.as_ref()?.warmer.status())),
             origin: engine.origin_name(),
+            locks: engine.locks().status(),
+            leases: engine.leases().status(),
             uptime_seconds: engine.figures().uptime_seconds,
         })
     }
@@ -222,6 +224,11 @@ impl Runner {
                 metrics: Arc::clone(&self.metrics),
             };
             self.engine.get_or_init(|| Engine::start(parts));
+        }
+        if let Some(engine) = self.engine.get() {
+            let longest = loaded.manifests.cluster.spec.locks.max_ttl.into();
+            engine.locks().set_longest(longest);
+            engine.leases().set_longest(longest);
         }
         let Loaded { manifests, secrets, hash } = loaded;
         let cluster = manifests.cluster;

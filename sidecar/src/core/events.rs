@@ -51,6 +51,7 @@ impl Engine {
             })));
         }
         self.tasks.lock().of_bus = tasks;
+        self.exchange_registers();
     }
 
     /// What goes on for the engine's life. There is one publisher: a message that is on its way goes
@@ -67,6 +68,7 @@ impl Engine {
     /// Ends what the engine started, so that it can be dropped.
     pub fn stop(&self) {
         *self.tasks.lock() = super::Tasks::default();
+        self.drop_registers();
     }
 
     fn on_storage_event(&self, event: StorageEvent) {

@@ -58,6 +58,8 @@ pub enum Cause {
     Reset,
     /// The configuration changed.
     Configuration,
+    /// The lease that the key was attached to ended.
+    Lease,
 }
 
 /// Something with its time.

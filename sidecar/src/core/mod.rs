@@ -28,6 +28,8 @@ use crate::adapter::{Storage, WhenFull};
 use crate::cache::store::Hasher;
 use crate::cache::{Cache, Millis};
 use crate::channels::{Hub, Tracking};
+use crate::lease::Leases;
+use crate::lock::Locks;
 use crate::metrics::latency::Latency;
 use crate::metrics::{ClassCounters, Metrics};
 use crate::preset::{Class, Classes};
@@ -46,6 +48,7 @@ mod freshness;
 mod health;
 pub mod history;
 mod hit;
+mod leased;
 pub mod outbox;
 mod read;
 mod refresh;
@@ -112,6 +115,8 @@ pub struct Engine {
     writes: TaskTracker,
     hub: Arc<Hub>,
     tracking: Arc<Tracking>,
+    locks: Arc<Locks>,
+    leases: Arc<Leases>,
     metrics: Arc<Metrics>,
     tasks: Mutex<Tasks>,
 }
@@ -229,6 +234,8 @@ impl Engine {
             writes: TaskTracker::new(),
             hub: Arc::default(),
             tracking: Arc::new(Tracking::new(metrics.channels_invalidations.clone())),
+            locks: Arc::new(Locks::new(origin.0, Arc::clone(&metrics))),
+            leases: Arc::new(Leases::new(Arc::clone(&metrics))),
             metrics,
             tasks: Mutex::default(),
         });
@@ -262,6 +269,16 @@ impl Engine {
     /// What took long.
     pub fn latency(&self) -> &Latency {
         &self.metrics.latency
+    }
+
+    /// The locks.
+    pub fn locks(&self) -> &Arc<Locks> {
+        &self.locks
+    }
+
+    /// The leases.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.leases
     }
 
     /// The time, to be taken after a command was read and before it is executed.
@@ -337,11 +354,12 @@ impl Engine {
         tokio::time::timeout(patience, self.coherence.joined()).await.is_ok()
     }
 
-    /// Waits until every write that has begun is done and the bus has acknowledged every
+    /// Releases the locks of connections, which have ended, waits until every write that has begun is done and the bus has acknowledged every
     /// invalidation, at most for `patience`; whether it is so.
     pub async fn drain(&self, patience: Duration) -> bool {
         self.writes.close();
         let emptied = async {
+            self.locks.end().await;
             self.writes.wait().await;
             while self.outbox.pending() > 0 {
                 tokio::time::sleep(Duration::from_millis(10)).await;
@@ -453,6 +471,10 @@ impl Engine {
                 self.metrics.class_quota_bytes.with_label_values(&label).set(quota);
             }
         }
+        let (held, waiting) = self.locks.figures();
+        self.metrics.lock_held.set(gauge(held));
+        self.metrics.lock_waiting.set(gauge(waiting));
+        self.metrics.lease_known.set(gauge(self.leases.status().known));
         self.metrics.bus_live.set(i64::from(self.coherence.is_live(self.clock.millis())));
         self.metrics.render()
     }

@@ -74,6 +74,22 @@ pub struct Metrics {
     pub channels_invalidations: IntCounter,
     /// What took long, for LATENCY.
     pub latency: Latency,
+    /// Locks that clients asked for, by what came of it.
+    pub lock_requests: IntCounterVec,
+    /// Locks that were lost before they were released, by why.
+    pub lock_lost: IntCounterVec,
+    /// Locks that are held through this sidecar.
+    pub lock_held: IntGauge,
+    /// Its clients that wait for a lock.
+    pub lock_waiting: IntGauge,
+    /// Leases of the cluster that live.
+    pub lease_known: IntGauge,
+    /// Leases that were granted here.
+    pub lease_granted: IntCounter,
+    /// Leases that ended here, by why.
+    pub lease_ended: IntCounterVec,
+    /// Keys that were removed with them.
+    pub lease_keys_removed: IntCounter,
 }
 
 /// The counters of one class, looked up once.
@@ -229,6 +245,29 @@ impl Metrics {
             channels_invalidations: counter(
                 "warp_channels_invalidations_total",
                 "Keys that clients with copies of them were told to forget.",
+            )?,
+            lock_requests: counters(
+                "warp_lock_requests_total",
+                "Locks that clients asked for: granted, refused because another has it, or failed.",
+                &["result"],
+            )?,
+            lock_lost: counters(
+                "warp_lock_lost_total",
+                "Locks that were lost before they were released.",
+                &["reason"],
+            )?,
+            lock_held: gauge("warp_lock_held", "Locks that are held through this sidecar.")?,
+            lock_waiting: gauge("warp_lock_waiting", "Clients here that wait for a lock.")?,
+            lease_known: gauge("warp_lease_known", "Leases of the cluster that live.")?,
+            lease_granted: counter("warp_lease_granted_total", "Leases that were granted here.")?,
+            lease_ended: counters(
+                "warp_lease_ended_total",
+                "Leases whose keys this sidecar removed: expired or revoked.",
+                &["reason"],
+            )?,
+            lease_keys_removed: counter(
+                "warp_lease_keys_removed_total",
+                "Keys that this sidecar removed with their leases.",
             )?,
             registry,
             latency: Latency::default(),

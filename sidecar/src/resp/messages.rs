@@ -32,9 +32,19 @@ pub(super) fn written(message: Message, protocol: Protocol, subscribed: bool) ->
         (Message::RedirectionBroken { to }, Protocol::Resp3) => {
             Reply::Push(vec![Reply::text("tracking-redir-broken"), Reply::count(to)])
         }
-        (Message::Invalidated { .. } | Message::RedirectionBroken { .. }, Protocol::Resp2) => {
-            return None;
+        (Message::Lost(loss), Protocol::Resp3) => {
+            let token = loss.token.into_iter().map(Reply::count).collect();
+            Reply::Push(vec![
+                Reply::text(loss.kind),
+                Reply::Bulk(loss.name),
+                Reply::Array(token),
+                Reply::text(loss.reason),
+            ])
         }
+        (
+            Message::Invalidated { .. } | Message::RedirectionBroken { .. } | Message::Lost(_),
+            Protocol::Resp2,
+        ) => return None,
     })
 }
 

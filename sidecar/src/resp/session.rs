@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::clients::{Admission, Tracks};
 use super::monitor::Monitoring;
@@ -30,6 +31,8 @@ pub struct Session {
     pub reset: bool,
     /// What it is told without having asked.
     pub inbox: Arc<Inbox>,
+    /// Cancelled when nobody waits for its replies any more.
+    pub gone: CancellationToken,
     /// Its subscriptions, if it ever had any here.
     subscriber: Option<Box<Subscriber>>,
     /// CLIENT TRACKING, while it is on.
@@ -52,7 +55,7 @@ pub enum Replies {
 
 impl Session {
     /// That of a new connection.
-    pub fn new(admission: Admission, inbox: Arc<Inbox>) -> Self {
+    pub fn new(admission: Admission, inbox: Arc<Inbox>, gone: CancellationToken) -> Self {
         admission.client.set_inbox(&inbox);
         Self {
             admission,
@@ -63,6 +66,7 @@ impl Session {
             queue: Queue::default(),
             reset: false,
             inbox,
+            gone,
             subscriber: None,
             tracker: None,
             monitoring: None,

@@ -7,6 +7,7 @@
 //! publisher before the proof's instant.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
@@ -19,11 +20,15 @@ use crate::adapter::Key;
 mod cursor;
 mod memory;
 mod nats;
+pub mod observed;
+mod registers;
+pub mod tenure;
 mod wire;
 mod wire_message;
 
 pub use memory::MemoryBus;
 pub use nats::{NatsBus, NatsSettings, SettingsError, Timings};
+pub use registers::{Epoch, Register, RegisterError, Registers, Space, Watched};
 
 /// Names one run of one sidecar, so that it knows its own messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -162,6 +167,11 @@ pub trait SyncBus: Send + Sync + fmt::Debug {
     /// Has the other sidecars told of `message`, at most once: it has no position, isn't
     /// acknowledged and is never told again. It never waits.
     fn tell(&self, message: &ChannelMessage) -> Result<(), NotTold>;
+
+    /// The registers that the sidecars share; `None` where the bus can't have any.
+    fn registers(&self) -> Option<Arc<dyn Registers>> {
+        None
+    }
 
     /// What the sidecars tell, the own ones' messages perhaps among them, each publisher's in
     /// their order; the first caller gets them. Those that are not taken in time are lost.

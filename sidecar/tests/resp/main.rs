@@ -11,7 +11,9 @@ mod diagnosis;
 mod differential;
 mod evaluation;
 mod expiry;
+mod leases;
 mod libraries;
+mod locks;
 mod passthrough;
 mod pod;
 mod pubsub;
@@ -25,5 +27,8 @@ mod warp;
 #[allow(dead_code, reason = "each test program uses a part of it")]
 #[path = "../support/doubles.rs"]
 mod doubles;
+#[allow(dead_code, reason = "each test program uses a part of it")]
+#[path = "../support/link.rs"]
+mod link;
 #[path = "../support/servers/mod.rs"]
 mod servers;

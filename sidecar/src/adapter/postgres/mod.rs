@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use sqlx::postgres::{PgConnectOptions, PgRow};
 use sqlx::{Row, TypeInfo as _, ValueRef as _};
 use tokio_util::task::AbortOnDropHandle;
+use tracing::warn;
 use warp_crds::pattern::glob_match;
 
 use self::pool::{Failure, Lease, Pool};
@@ -312,6 +313,12 @@ impl Server {
                     if ["23505", "42P06", "42P07"].contains(&&*code) => {}
                 created => drop(created?),
             }
+        }
+        // Without it the storage is as good: who wants to fence tells the user who may create it.
+        if !is_there("fence")
+            && let Err(error) = lease.rows(limited(&self.table.create_fence())).await
+        {
+            warn!(?error, "the function warp_fence can't be created; tokens can't be checked");
         }
         self.table_is_there.store(true, Ordering::Release);
         Ok(())

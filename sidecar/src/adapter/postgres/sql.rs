@@ -84,7 +84,53 @@ impl Table {
             Some(schema) => format!("to_regnamespace({}) IS NOT NULL", literal(schema)),
             None => "true".to_owned(),
         };
-        format!("SELECT to_regclass({table}) IS NOT NULL AS \"table\", {schema} AS \"schema\"")
+        let fence = literal(&format!("{}(text, bigint, bigint)", self.beside("warp_fence")));
+        format!(
+            "SELECT to_regclass({table}) IS NOT NULL AS \"table\", {schema} AS \"schema\", \
+             to_regprocedure({fence}) IS NOT NULL AS \"fence\""
+        )
+    }
+
+    /// Something in the table's schema.
+    fn beside(&self, name: &str) -> String {
+        self.schema.as_ref().map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"))
+    }
+
+    /// Creates the function `warp_fence(lock, epoch, sequence)`, which fails with SQLSTATE `WF001`
+    /// if it was ever called with a greater token of that lock, and the table where it keeps the
+    /// greatest.
+    ///
+    /// It holds the lock's row until the transaction that calls it ends: so who has a greater token
+    /// waits for what one with an older token is doing, and nobody does anything with an older one
+    /// afterwards. A token that was seen before is only compared, so that rows aren't written for
+    /// nothing.
+    pub(super) fn create_fence(&self) -> String {
+        let (function, fences) = (self.beside("warp_fence"), self.beside("warp_fences"));
+        let lock = literal(&format!("warp {function}"));
+        format!(
+            "SELECT pg_advisory_xact_lock(hashtextextended({lock}, 0)); \
+             CREATE TABLE IF NOT EXISTS {fences} (\
+             lock text PRIMARY KEY, \
+             epoch bigint NOT NULL, \
+             sequence bigint NOT NULL); \
+             CREATE OR REPLACE FUNCTION {function}(lock text, epoch bigint, sequence bigint) \
+             RETURNS void LANGUAGE plpgsql SET search_path FROM CURRENT AS $fence$ \
+             #variable_conflict use_column\n\
+             DECLARE seen {fences}; \
+             BEGIN \
+             INSERT INTO {fences} AS f (lock, epoch, sequence) VALUES ($1, $2, $3) \
+             ON CONFLICT (lock) DO UPDATE \
+             SET epoch = EXCLUDED.epoch, sequence = EXCLUDED.sequence \
+             WHERE (f.epoch, f.sequence) < (EXCLUDED.epoch, EXCLUDED.sequence); \
+             IF NOT FOUND THEN \
+             SELECT * INTO STRICT seen FROM {fences} AS f WHERE f.lock = $1; \
+             IF (seen.epoch, seen.sequence) > ($2, $3) THEN \
+             RAISE EXCEPTION 'lock % was granted to another since: token % % is older than % %', \
+             $1, $2, $3, seen.epoch, seen.sequence USING ERRCODE = 'WF001'; \
+             END IF; \
+             END IF; \
+             END $fence$"
+        )
     }
 
     /// Creates it; one creator at a time, and the later ones find it there.

@@ -127,14 +127,9 @@ impl<'a> Options<'a> {
 }
 
 fn set(call: &mut Call<'_>) -> Result<Outcome, Reply> {
-    let options = Options::of_set(&call.arguments[3..])?;
-    let expiry = match options.expires_at(call.now(), "set")? {
-        Some(at) => SetExpiry::At(at),
-        None if options.keep_expiry => SetExpiry::Keep,
-        None => SetExpiry::Clear,
-    };
-    let overwrites = options.condition == SetCondition::Always && !options.get;
-    let expires_at = match expiry {
+    let set = Set::parse(&call.arguments[3..], call.now())?;
+    let overwrites = set.condition == SetCondition::Always && !set.get;
+    let expires_at = match set.expiry {
         SetExpiry::Clear if overwrites => Some(None),
         SetExpiry::At(at) if overwrites && at > call.now() => Some(Some(at)),
         _ => None,
@@ -142,18 +137,44 @@ fn set(call: &mut Call<'_>) -> Result<Outcome, Reply> {
     if let Some(outcome) = expires_at.and_then(|at| call.put_string(call.arguments[2], at)) {
         return Ok(outcome);
     }
-    let answer = move |applied: Applied| match applied {
-        Applied { previous, .. } if options.get => Reply::bulk_or_null(previous),
-        Applied { done: true, .. } => Reply::OK,
-        Applied { done: false, .. } => Reply::Null,
-    };
-    let mutation = Mutation::Set {
-        data: kept(call.arguments[2]),
-        condition: options.condition,
-        expiry,
-        get: options.get,
-    };
-    Ok(call.write(call.arguments[1], mutation, answer))
+    let mutation = set.mutation(call.arguments[2]);
+    Ok(call.write(call.arguments[1], mutation, move |applied| set.reply(applied)))
+}
+
+/// A SET, without its key and its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Set {
+    condition: SetCondition,
+    get: bool,
+    expiry: SetExpiry,
+}
+
+impl Set {
+    /// From the arguments behind the value.
+    pub(super) fn parse(arguments: &[&[u8]], now: UnixMillis) -> Result<Self, Reply> {
+        let options = Options::of_set(arguments)?;
+        let expiry = match options.expires_at(now, "set")? {
+            Some(at) => SetExpiry::At(at),
+            None if options.keep_expiry => SetExpiry::Keep,
+            None => SetExpiry::Clear,
+        };
+        Ok(Self { condition: options.condition, get: options.get, expiry })
+    }
+
+    /// What it does with `value`.
+    pub(super) fn mutation(&self, value: &[u8]) -> Mutation {
+        let Self { condition, get, expiry } = *self;
+        Mutation::Set { data: kept(value), condition, expiry, get }
+    }
+
+    /// What it answers.
+    pub(super) fn reply(&self, applied: Applied) -> Reply {
+        match applied {
+            Applied { previous, .. } if self.get => Reply::bulk_or_null(previous),
+            Applied { done: true, .. } => Reply::OK,
+            Applied { done: false, .. } => Reply::Null,
+        }
+    }
 }
 
 fn setex(call: &mut Call<'_>) -> Result<Outcome, Reply> {

@@ -25,7 +25,7 @@ pub struct Entry {
 
 /// The commands in the order of their families.
 pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    let families: [(&str, &'static [Command]); 27] = [
+    let families: [(&str, &'static [Command]); 29] = [
         ("string", string::FAMILY),
         ("string", string_in_memory::FAMILY),
         ("bitmap", bitmap::FAMILY),
@@ -53,6 +53,8 @@ pub static COMMANDS: LazyLock<Vec<Entry>> = LazyLock::new(|| {
         ("server", diagnosis::FAMILY),
         ("warp", warp::explain::FAMILY),
         ("warp", warp::session::FAMILY),
+        ("warp", warp::lock::FAMILY),
+        ("warp", warp::lease::FAMILY),
     ];
     let commands = families
         .iter()

@@ -242,7 +242,7 @@ impl Connection {
         let notify = address.clone();
         let wake = move || notify.messages();
         let inbox = Arc::new(Inbox::new(admission.client.id, common.settings.inbox, wake));
-        let session = Session::new(admission, inbox);
+        let session = Session::new(admission, inbox, gone.clone());
         Self {
             parser: RequestParser::new(common.settings.request),
             address,

@@ -7,7 +7,8 @@ use async_nats::{HeaderMap, Message, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use warp_crds::names::{
-    invalidation_stream, invalidation_subject, message_subject, republish_subject,
+    invalidation_stream, invalidation_subject, message_subject, register_republish_subject,
+    register_stream, register_subject, republish_subject,
 };
 use warp_crds::stream;
 
@@ -38,6 +39,36 @@ pub(super) struct Names {
     pub(super) info: String,
     pub(super) create: String,
     pub(super) direct_get: String,
+    pub(super) registers: RegisterNames,
+}
+
+/// The stream and subjects of a tenant's registers.
+#[derive(Clone, Debug)]
+pub(super) struct RegisterNames {
+    pub(super) stream: String,
+    /// Registers are written below it.
+    pub(super) publish: String,
+    /// They are republished below it.
+    pub(super) live: String,
+    pub(super) info: String,
+    pub(super) create: String,
+    pub(super) get: String,
+    pub(super) direct_get: String,
+}
+
+impl RegisterNames {
+    fn new(tenant: &str) -> Self {
+        let stream = register_stream(tenant);
+        Self {
+            publish: register_subject(tenant),
+            live: register_republish_subject(tenant),
+            info: format!("$JS.API.STREAM.INFO.{stream}"),
+            create: format!("$JS.API.STREAM.CREATE.{stream}"),
+            get: format!("$JS.API.STREAM.MSG.GET.{stream}"),
+            direct_get: format!("$JS.API.DIRECT.GET.{stream}"),
+            stream,
+        }
+    }
 }
 
 impl Names {
@@ -51,6 +82,7 @@ impl Names {
             info: format!("$JS.API.STREAM.INFO.{stream}"),
             create: format!("$JS.API.STREAM.CREATE.{stream}"),
             direct_get: format!("$JS.API.DIRECT.GET.{stream}"),
+            registers: RegisterNames::new(tenant),
             stream,
         }
     }
@@ -79,16 +111,16 @@ pub(super) enum StreamFault {
 }
 
 #[derive(Deserialize)]
-struct ApiError {
+pub(super) struct ApiError {
     code: u32,
     #[serde(default)]
-    err_code: u32,
+    pub(super) err_code: u32,
     #[serde(default)]
     description: String,
 }
 
 impl ApiError {
-    fn words(&self) -> String {
+    pub(super) fn words(&self) -> String {
         format!("{} (code {}, {})", self.description, self.code, self.err_code)
     }
 }
@@ -104,28 +136,42 @@ struct StreamInfo {
 }
 
 #[derive(Deserialize)]
-struct Config {
+pub(super) struct Config {
     #[serde(default)]
-    subjects: Vec<String>,
+    pub(super) subjects: Vec<String>,
     #[serde(default)]
-    allow_direct: bool,
-    republish: Option<Republish>,
+    pub(super) allow_direct: bool,
+    #[serde(default)]
+    pub(super) allow_msg_ttl: bool,
+    #[serde(default)]
+    pub(super) max_msgs_per_subject: i64,
+    #[serde(default)]
+    pub(super) max_age: u64,
+    #[serde(default)]
+    pub(super) discard: String,
+    pub(super) republish: Option<Republish>,
     #[serde(default)]
     metadata: serde_json::Map<String, serde_json::Value>,
 }
 
-#[derive(Deserialize)]
-struct Republish {
-    #[serde(default)]
-    src: String,
-    #[serde(default)]
-    dest: String,
-    #[serde(default)]
-    headers_only: bool,
+impl Config {
+    pub(super) fn epoch(&self) -> Option<&str> {
+        self.metadata.get(stream::EPOCH).and_then(serde_json::Value::as_str)
+    }
 }
 
 #[derive(Deserialize)]
-struct State {
+pub(super) struct Republish {
+    #[serde(default)]
+    src: String,
+    #[serde(default)]
+    pub(super) dest: String,
+    #[serde(default)]
+    pub(super) headers_only: bool,
+}
+
+#[derive(Deserialize)]
+pub(super) struct State {
     first_seq: u64,
     last_seq: u64,
     #[serde(default)]
@@ -147,11 +193,30 @@ struct Replica {
     active: u64,
 }
 
-/// Reads the reply to a `STREAM.INFO`.
+/// Reads the reply to a `STREAM.INFO` of the invalidations.
 pub(super) fn read_info(names: &Names, reply: &[u8]) -> Result<Answer, StreamFault> {
+    let (config, created, state) = read_stream(&names.stream, reply)?;
+    if let Some(wrong) = unfit(names, &config) {
+        return Err(StreamFault::Unfit { stream: names.stream.clone(), wrong });
+    }
+    Ok(Answer {
+        epoch: format!("{created} {}", config.epoch().unwrap_or_default()).trim_end().to_owned(),
+        // 0 until the first message.
+        first: state.first_seq.max(1),
+        last: state.last_seq,
+        last_stamp: sortable(&state.last_ts),
+    })
+}
+
+/// Reads the reply to a `STREAM.INFO`: the config, when the stream was created, and its state, from
+/// a leader that leads.
+pub(super) fn read_stream(
+    name: &str,
+    reply: &[u8],
+) -> Result<(Config, String, State), StreamFault> {
     let info: StreamInfo = serde_json::from_slice(reply)
         .map_err(|error| StreamFault::Unreadable(error.to_string()))?;
-    let stream = || names.stream.clone();
+    let stream = || name.to_owned();
     match info.error {
         Some(ApiError { err_code: STREAM_NOT_FOUND, .. }) => {
             return Err(StreamFault::Missing(stream()));
@@ -168,20 +233,10 @@ pub(super) fn read_info(names: &Names, reply: &[u8]) -> Result<Answer, StreamFau
             return Err(StreamFault::CutOff { stream: stream(), silent });
         }
     }
-    let (Some(config), Some(state)) = (info.config, info.state) else {
-        return Err(StreamFault::Unreadable("it has no config or no state".to_owned()));
-    };
-    if let Some(wrong) = unfit(names, &config) {
-        return Err(StreamFault::Unfit { stream: stream(), wrong });
+    match (info.config, info.state) {
+        (Some(config), Some(state)) => Ok((config, info.created, state)),
+        _ => Err(StreamFault::Unreadable("it has no config or no state".to_owned())),
     }
-    let id = config.metadata.get(stream::EPOCH).and_then(serde_json::Value::as_str);
-    Ok(Answer {
-        epoch: format!("{} {}", info.created, id.unwrap_or_default()).trim_end().to_owned(),
-        // 0 until the first message.
-        first: state.first_seq.max(1),
-        last: state.last_seq,
-        last_stamp: sortable(&state.last_ts),
-    })
 }
 
 /// How long ago the leader last knew that it leads: since it heard from so many of its followers
@@ -285,7 +340,7 @@ pub(super) fn read_stored(message: &Message) -> Option<Placed<Invalidation>> {
     })
 }
 
-fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(super) fn header<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get_last(name).map(async_nats::HeaderValue::as_str)
 }
 

@@ -15,7 +15,8 @@
 //! What clients publish on channels goes by a subject of its own, which no stream keeps.
 //!
 //! The division: `cursor` decides, `subscriber` carries out, `session` is one connection,
-//! `requests` its replies, `messages` those of channels, `api` the server's formats.
+//! `requests` its replies, `messages` those of channels, `api` the server's formats. `registers` is
+//! another stream, and has formats of its own.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,18 +25,22 @@ use async_nats::{HeaderMap, ServerAddr};
 use async_trait::async_trait;
 use futures::future::try_join_all;
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{broadcast, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 use warp_crds::nats::{self, Credentials};
 
 use self::api::Names;
+use self::registers::NatsRegisters;
 use self::requests::RequestError;
 use self::session::Session;
 use super::wire::{self, Part};
-use super::{BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus};
+use super::{
+    BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, Registers, SyncBus, Watched,
+};
 
 mod api;
 mod messages;
+mod registers;
 mod requests;
 mod session;
 mod subscriber;
@@ -135,6 +140,7 @@ pub struct NatsBus {
     shared: Arc<Shared>,
     events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
     messages: Mutex<Option<mpsc::Receiver<ChannelMessage>>>,
+    registers: Arc<NatsRegisters>,
     _subscriber: AbortOnDropHandle<()>,
 }
 
@@ -147,6 +153,8 @@ struct Shared {
     connection: Mutex<Connection>,
     /// Where the messages of channels go that have come.
     told: mpsc::Sender<ChannelMessage>,
+    /// Who watches the registers.
+    watchers: broadcast::Sender<Watched>,
 }
 
 #[derive(Debug)]
@@ -174,10 +182,12 @@ impl NatsBus {
         let names = Names::new(&settings.tenant);
         let connection = Mutex::new(Connection::Away("not connected yet".to_owned()));
         let (told, messages) = mpsc::channel(MESSAGES);
-        let shared = Arc::new(Shared { settings, names, servers, connection, told });
+        let watchers = registers::watchers();
+        let shared = Arc::new(Shared { settings, names, servers, connection, told, watchers });
         let (sender, events) = mpsc::channel(EVENTS);
         let subscriber = tokio::spawn(subscriber::run(Arc::clone(&shared), sender));
         Ok(Self {
+            registers: Arc::new(NatsRegisters::new(Arc::clone(&shared))),
             shared,
             events: Mutex::new(Some(events)),
             messages: Mutex::new(Some(messages)),
@@ -194,10 +204,7 @@ impl SyncBus for NatsBus {
 
     /// The position of the last of the messages that `invalidation` takes.
     async fn publish(&self, invalidation: &Invalidation) -> Result<u64, PublishError> {
-        let session = match &*self.shared.connection.lock() {
-            Connection::Open(session) => Arc::clone(session),
-            Connection::Away(reason) => return Err(PublishError(reason.clone())),
-        };
+        let session = self.shared.session().map_err(PublishError)?;
         let parts = wire::encode(invalidation, session.max_payload.saturating_sub(HEADERS));
         let sends = parts.into_iter().map(|part| self.shared.publish(&session, part));
         let positions = try_join_all(sends).await?;
@@ -218,9 +225,21 @@ impl SyncBus for NatsBus {
     fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>> {
         self.messages.lock().take()
     }
+
+    fn registers(&self) -> Option<Arc<dyn Registers>> {
+        Some(Arc::clone(&self.registers) as Arc<dyn Registers>)
+    }
 }
 
 impl Shared {
+    /// The connection, or why there is none.
+    fn session(&self) -> Result<Arc<Session>, String> {
+        match &*self.connection.lock() {
+            Connection::Open(session) => Ok(Arc::clone(session)),
+            Connection::Away(reason) => Err(reason.clone()),
+        }
+    }
+
     async fn publish(&self, session: &Session, part: Part) -> Result<u64, PublishError> {
         let Names { publish, stream, .. } = &self.names;
         let mut headers = HeaderMap::new();

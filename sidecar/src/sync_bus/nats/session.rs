@@ -6,16 +6,15 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_nats::{ConnectOptions, Event, ServerAddr, ServerError, Statistics, Subscriber};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use warp_crds::names;
 use warp_crds::nats::{self, Credentials, Login};
 
-use super::super::ChannelMessage;
 use super::NatsSettings;
-use super::api::Names;
+use super::Shared;
 use super::messages::Messages;
+use super::registers::Feed;
 use super::requests::{Refusals, Requests};
 
 /// Commands that wait for the socket.
@@ -32,6 +31,7 @@ const OLDEST_SERVER: (i64, i64, i64) = (2, 11, 0);
 pub(super) struct Session {
     pub(super) requests: Requests,
     pub(super) messages: Messages,
+    _registers: Feed,
     pub(super) max_payload: usize,
     statistics: Arc<Statistics>,
     ended: Ended,
@@ -57,19 +57,16 @@ impl Ended {
 }
 
 impl Session {
-    /// Connects and subscribes; the error is for people. The messages of channels go to `told`.
-    pub(super) async fn open(
-        settings: &NatsSettings,
-        names: &Names,
-        servers: &[ServerAddr],
-        told: mpsc::Sender<ChannelMessage>,
-    ) -> Result<(Arc<Self>, Subscriber), String> {
+    /// Connects and subscribes; the error is for people.
+    pub(super) async fn open(shared: &Shared) -> Result<(Arc<Self>, Subscriber), String> {
+        let Shared { settings, names, servers, told, watchers, .. } = shared;
         let ended = Ended::default();
         let handler = Handler {
             ended: ended.clone(),
             refusals: Arc::new(OnceLock::new()),
             live: format!("\"{}\"", names.live),
             messages: format!("\"{}\"", names.messages),
+            registers: format!("\"{}.>\"", names.registers.live),
             warned: Arc::default(),
         };
         let options = options(settings, servers, handler.clone())?;
@@ -86,9 +83,12 @@ impl Session {
         let _ = handler.refusals.set(requests.refusals());
         let live = client.subscribe(names.live.clone()).await.map_err(failed)?;
         let messages =
-            Messages::open(client.clone(), &names.messages, told).await.map_err(failed)?;
+            Messages::open(client.clone(), &names.messages, told.clone()).await.map_err(failed)?;
+        let registers =
+            Feed::open(&client, &names.registers, watchers.clone()).await.map_err(failed)?;
         let (max_payload, statistics) = (client.max_payload(), client.statistics());
-        let session = Self { requests, messages, max_payload, statistics, ended };
+        let session =
+            Self { requests, messages, _registers: registers, max_payload, statistics, ended };
         if let Ok(reason) = tokio::time::timeout(REFUSAL, session.ended()).await {
             return Err(reason);
         }
@@ -151,6 +151,8 @@ struct Handler {
     live: String,
     /// The subject of channels' messages as it is quoted in errors.
     messages: String,
+    /// The registers' subject as it is quoted in errors.
+    registers: String,
     /// It was said that they don't get through.
     warned: Arc<OnceLock<()>>,
 }
@@ -183,6 +185,9 @@ impl Handler {
                     "PUBLISH reaches this pod only: NATS refuses the messages of channels"
                 );
             }
+        } else if error.contains(&self.registers) {
+            // Who waits for a lock asks now and then.
+            warn!(error, "locks are handed over late: NATS refuses to tell of them");
         } else if let Some(refusals) = self.refusals.get() {
             refusals.refused(error);
         }

@@ -21,7 +21,7 @@ use super::super::{BusEvent, Invalidation};
 use super::api::{self, Fetched, StreamFault};
 use super::requests::{Replies, RequestError};
 use super::session::Session;
-use super::{Connection, Shared};
+use super::{Connection, Shared, registers};
 
 /// The shortest pause after a failure.
 const SHORTEST_BACKOFF: Duration = Duration::from_millis(50);
@@ -64,10 +64,10 @@ impl Feed {
         let longest = self.shared.settings.timings.longest_backoff;
         let mut backoff = SHORTEST_BACKOFF;
         loop {
-            let Shared { settings, names, servers, told, .. } = &*self.shared;
-            let reason = match Session::open(settings, names, servers, told.clone()).await {
+            let reason = match Session::open(&self.shared).await {
                 Ok((session, live)) => {
                     *self.shared.connection.lock() = Connection::Open(Arc::clone(&session));
+                    registers::joined(&self.shared.watchers);
                     self.proven = false;
                     let reason = self.follow(&session, live).await?;
                     if self.proven {

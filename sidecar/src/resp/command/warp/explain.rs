@@ -147,6 +147,7 @@ fn invalidation(of: &Explanation) -> String {
         Cause::Joined => "the joining of the bus, which forgot everything".to_owned(),
         Cause::Reset => "the bus, which lost invalidations; everything was forgotten".to_owned(),
         Cause::Configuration => "a changed configuration, which forgot everything".to_owned(),
+        Cause::Lease => "the end of the lease that it was attached to".to_owned(),
     };
     format!("{}: {by}", ago(of.now.saturating_sub(at)))
 }

@@ -10,7 +10,10 @@ use tokio::sync::{broadcast, mpsc};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, SyncBus};
+use self::registers::MemoryRegisters;
+use super::{BusEvent, ChannelMessage, Invalidation, NotTold, PublishError, Registers, SyncBus};
+
+mod registers;
 
 /// Between two proofs.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -30,6 +33,7 @@ pub struct MemoryBus {
     events: Mutex<Option<mpsc::Receiver<BusEvent>>>,
     messages: Mutex<Option<mpsc::Receiver<ChannelMessage>>>,
     members: Arc<Members>,
+    registers: Arc<MemoryRegisters>,
     _feed: AbortOnDropHandle<()>,
 }
 
@@ -49,7 +53,7 @@ impl MemoryBus {
     pub fn alone() -> Self {
         let (sender, _) = broadcast::channel(KEPT);
         let order = Arc::new(Mutex::new(Order { last: 0, has_peers: false, sender }));
-        Self::on(order, Arc::default())
+        Self::on(order, Arc::default(), Arc::new(MemoryRegisters::new()))
     }
 
     /// One bus for `members` sidecars in this process.
@@ -57,8 +61,9 @@ impl MemoryBus {
         let (sender, _) = broadcast::channel(KEPT);
         let order = Arc::new(Mutex::new(Order { last: 0, has_peers: true, sender }));
         let all: Arc<Members> = Arc::default();
+        let registers = Arc::new(MemoryRegisters::new());
         let member = |_| {
-            let member = Self::on(Arc::clone(&order), Arc::clone(&all));
+            let member = Self::on(Arc::clone(&order), Arc::clone(&all), Arc::clone(&registers));
             let (sender, messages) = mpsc::channel(MESSAGES);
             all.lock().push(sender);
             *member.messages.lock() = Some(messages);
@@ -67,7 +72,11 @@ impl MemoryBus {
         (0..members).map(member).collect()
     }
 
-    fn on(order: Arc<Mutex<Order>>, members: Arc<Members>) -> Self {
+    fn on(
+        order: Arc<Mutex<Order>>,
+        members: Arc<Members>,
+        registers: Arc<MemoryRegisters>,
+    ) -> Self {
         let (sender, events) = mpsc::channel(EVENTS);
         let feed = tokio::spawn(feed(Arc::clone(&order), sender));
         Self {
@@ -75,6 +84,7 @@ impl MemoryBus {
             events: Mutex::new(Some(events)),
             messages: Mutex::default(),
             members,
+            registers,
             _feed: AbortOnDropHandle::new(feed),
         }
     }
@@ -110,6 +120,10 @@ impl SyncBus for MemoryBus {
 
     fn messages(&self) -> Option<mpsc::Receiver<ChannelMessage>> {
         self.messages.lock().take()
+    }
+
+    fn registers(&self) -> Option<Arc<dyn Registers>> {
+        Some(Arc::clone(&self.registers) as Arc<dyn Registers>)
     }
 }
 
