@@ -123,6 +123,7 @@ impl ByHand {
         self.turn.now = Moment { age: NOW.get() - START, unix: NOW.get() };
         self.turn.begin(0);
         self.connection.receive(bytes, &mut self.turn);
+        COMMON.with(|common| self.turn.settle(&common.metrics));
         std::mem::take(&mut self.turn.out).into()
     }
 
