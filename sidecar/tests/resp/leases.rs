@@ -180,13 +180,13 @@ async fn a_lease_outlives_the_pod_that_granted_it_and_its_keys_don_t_outlive_the
     // Also a pod that was never there with it ends it.
     drop(theirs);
     other.engine.stop();
-    let late = pod_that_joins(3, server.url(), storage()).await;
+    let late = pod_that_joins(3, server.url(), storage());
     let mut client = late.client().await;
     until(&mut client, "GET kept", "(nil)").await;
     assert_eq!(direct.ask("GET kept").await, "(nil)", "in the storage");
 }
 
-async fn pod_that_joins(origin: u64, url: String, storage: Arc<dyn Storage>) -> Pod {
+fn pod_that_joins(origin: u64, url: String, storage: Arc<dyn Storage>) -> Pod {
     Pod::on(bus(url), Origin(origin), storage, Settings::default())
 }
 
@@ -247,7 +247,7 @@ async fn leases_outlive_the_bus_s_data() {
     let server = Nats::start();
     let one = pod(1, server.url(), memory()).await;
     let mut client = one.client().await;
-    one.engine.leases().set_longest(Duration::from_secs(60));
+    one.engine.leases().set_longest(Duration::from_mins(1));
     let lease = client.ask("WARP.LEASE.GRANT 20000").await;
     client.ask(&format!("WARP.LEASE.SET {lease} k 1")).await;
     let admin = jetstream::new(async_nats::connect(server.url()).await.unwrap());
