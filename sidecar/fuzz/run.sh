@@ -21,8 +21,10 @@ coverage='-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4'
 for kind in inline-8bit-counters pc-table trace-compares; do
     coverage+=" -Cllvm-args=-sanitizer-coverage-$kind"
 done
+# The versions are those of the workspace, so that there is no second lock to keep.
+cp ../../Cargo.lock Cargo.lock
 RUSTFLAGS="--cfg fuzzing $coverage" \
-    cargo build --quiet --release --locked --target "$host" --target-dir "$folder"
+    cargo build --quiet --release --target "$host" --target-dir "$folder"
 
 try() { # SECONDS PROGRAM TARGET
     mkdir -p "corpus/$3" "artifacts/$3"
