@@ -12,8 +12,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::join_all;
+use tokio::sync::broadcast;
 use warp_sidecar::sync_bus::{
-    ChannelMessage, Invalidation, MemoryBus, NatsBus, NatsSettings, Origin, Scope, SyncBus,
+    ChannelMessage, Invalidation, MemoryBus, NatsBus, NatsSettings, Origin, Register,
+    RegisterError, Scope, Space, SyncBus, Watched,
 };
 
 use listener::{Listener, invalidation, publish};
@@ -151,6 +153,50 @@ async fn the_events_are_the_first_callers_and_end_with_the_bus(fixture: Fixture)
     drop((other, server));
 }
 
+/// The next register that is told of.
+async fn written(watched: &mut broadcast::Receiver<Watched>) -> (Space, Bytes, Register) {
+    loop {
+        let told = tokio::time::timeout(listener::PATIENCE, watched.recv()).await;
+        if let Watched::Written { space, name, register } = told.unwrap().unwrap() {
+            return (space, name, register);
+        }
+    }
+}
+
+async fn registers_change_by_compare_and_swap_and_are_told_of(fixture: Fixture) {
+    let _listeners = joined(&fixture).await;
+    let [one, other] = fixture.ends.each_ref().map(|end| end.registers().unwrap());
+    assert_eq!(one.epoch().await.unwrap(), other.epoch().await.unwrap());
+    let mut watched = other.watch();
+    let name = Bytes::from_static(b"any * name\xff");
+    assert_eq!(other.read(Space::Lock, &name).await, Ok(None));
+    let write =
+        |expected, value: &'static str| one.write(Space::Lock, &name, expected, value.into(), None);
+    let first = write(0, "a").await.unwrap();
+    assert_eq!(write(0, "b").await, Err(RegisterError::Crossed));
+    assert_eq!(write(first + 1, "b").await, Err(RegisterError::Crossed));
+    let second = write(first, "b").await.unwrap();
+    assert!(second > first);
+    let register = |revision, value: &'static str| Register { revision, value: value.into() };
+    assert_eq!(other.read(Space::Lock, &name).await, Ok(Some(register(second, "b"))));
+    for expected in [register(first, "a"), register(second, "b")] {
+        assert_eq!(written(&mut watched).await, (Space::Lock, name.clone(), expected));
+    }
+    // Another space has names of its own, and all of one can be had.
+    let lease = other.write(Space::Lease, &name, 0, "c".into(), None).await.unwrap();
+    assert!(lease > second, "there is one order");
+    let mut expected = vec![(name.clone(), register(lease, "c"))];
+    for at in 0..600_u32 {
+        let name = Bytes::from(at.to_be_bytes().to_vec());
+        let revision = one.write(Space::Lease, &name, 0, "d".into(), None).await.unwrap();
+        expected.push((name, register(revision, "d")));
+    }
+    let mut all = other.all(Space::Lease).await.unwrap();
+    all.sort_by_key(|(_, register)| register.revision);
+    assert_eq!(all, expected);
+    assert_eq!(other.all(Space::Lock).await.unwrap(), [(name, register(second, "b"))]);
+}
+
 macro_rules! every_bus {
     ($($rule:ident)*) => { $(
         mod $rule {
@@ -167,5 +213,6 @@ every_bus! {
     what_is_said_arrives_whole
     messages_of_channels_reach_the_other_end_in_their_order
     publishing_again_does_no_harm
+    registers_change_by_compare_and_swap_and_are_told_of
     the_events_are_the_first_callers_and_end_with_the_bus
 }
