@@ -18,6 +18,9 @@ const MOST: usize = 10_000;
 const ARGUMENTS: usize = 32;
 const BYTES: usize = 128;
 
+/// Microseconds that a quick command may take when nothing is in its way.
+const QUICK: i64 = 1_000;
+
 /// A command that took long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slow {
@@ -69,6 +72,12 @@ impl SlowLog {
     /// From how many microseconds on a command is noted; negative is never.
     pub fn threshold(&self) -> i64 {
         self.threshold.load(Ordering::Relaxed)
+    }
+
+    /// Whether even a quick command may be as slow as is asked for.
+    #[inline]
+    pub fn wants_quick(&self) -> bool {
+        (0..QUICK).contains(&self.threshold())
     }
 
     /// Changes it.

@@ -2,7 +2,7 @@
 //! that it was executed (MONITOR).
 //!
 //! *A quick command costs one comparison here*: one that does little, however much its key holds,
-//! isn't measured, unless it has many arguments. What is answered by work is measured from the
+//! isn't measured, unless it has many arguments or the slow log asks for less than a millisecond. What is answered by work is measured from the
 //! command's execution to its reply. A wait for a key (BLPOP) is nobody's slowness and isn't.
 
 use std::sync::Arc;
@@ -26,6 +26,7 @@ pub(super) fn is_observed(entry: Option<&Entry>, call: &Call<'_>) -> bool {
     !entry.is_some_and(|entry| entry.is_quick)
         || call.arguments.len() > MANY
         || call.host.monitors.is_any()
+        || call.host.timing.slow_log.wants_quick()
 }
 
 /// Executes a command, measures it and shows it.
