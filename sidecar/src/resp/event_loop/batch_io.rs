@@ -4,7 +4,7 @@
 //! asynchronous I/O takes a list of reads or writes at once (io_submit(2)); on a socket that doesn't
 //! block each is done before the call returns. It needs no more rights than read(2) and write(2),
 //! and the default seccomp profiles of container runtimes let it pass, which they don't io_uring.
-//! Where it can't be had, and for a list of one, it is recv(2) and send(2).
+//! Where it can't be had, and for a short list, it is recv(2) and send(2).
 
 use std::os::fd::BorrowedFd;
 
@@ -13,6 +13,9 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::aio::{Aio, Operation};
 
+/// From how many sockets on a list is worth its making: what the kernel does for each operation of a
+/// list is more than a system call costs beside it where system calls are cheap.
+const WORTH_IT: usize = 6;
 /// The most sockets of one call.
 pub(super) const MOST: usize = 32;
 
@@ -58,7 +61,7 @@ impl BatchIo {
     fn run<'a>(&mut self, operations: impl ExactSizeIterator<Item = Operation<'a>>) -> &[Moved] {
         self.moved.clear();
         match &mut self.aio {
-            Some(aio) if operations.len() > 1 => aio.run(operations, &mut self.moved),
+            Some(aio) if operations.len() >= WORTH_IT => aio.run(operations, &mut self.moved),
             _ => self.moved.extend(operations.map(one)),
         }
         &self.moved
