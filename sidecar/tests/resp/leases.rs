@@ -10,32 +10,18 @@ use warp_sidecar::adapter::{
     PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings, Storage,
 };
 use warp_sidecar::resp::Settings;
-use warp_sidecar::sync_bus::{MemoryBus, NatsBus, NatsSettings, Origin, SyncBus, Timings};
+use warp_sidecar::sync_bus::{MemoryBus, Origin};
 
 use crate::client::Client;
 use crate::link::Link;
-use crate::pod::{Pod, memory};
+use crate::pod::{Pod, TENANT, impatient_bus, memory};
 use crate::servers::nats::Nats;
 use crate::servers::postgres::Postgres;
 use crate::servers::redis::Redis;
 
-const TENANT: &str = "default_main";
-
-fn bus(url: String) -> Arc<dyn SyncBus> {
-    let timings = Timings {
-        ping_interval: Duration::from_millis(200),
-        connect_timeout: Duration::from_millis(500),
-        longest_backoff: Duration::from_millis(200),
-        ..Timings::default()
-    };
-    let settings = NatsSettings::new(vec![url], TENANT.to_owned());
-    let settings = NatsSettings { create_stream: true, timings, ..settings };
-    Arc::new(NatsBus::start(settings).unwrap())
-}
-
 /// A pod that has joined the bus at `url`.
 async fn pod(origin: u64, url: String, storage: Arc<dyn Storage>) -> Pod {
-    let pod = Pod::on(bus(url), Origin(origin), storage, Settings::default());
+    let pod = Pod::on(impatient_bus(url), Origin(origin), storage, Settings::default());
     let begun = Instant::now();
     let mut client = pod.client().await;
     while pod.engine.locks().status().epoch.is_none() {
@@ -187,7 +173,7 @@ async fn a_lease_outlives_the_pod_that_granted_it_and_its_keys_don_t_outlive_the
 }
 
 fn pod_that_joins(origin: u64, url: String, storage: Arc<dyn Storage>) -> Pod {
-    Pod::on(bus(url), Origin(origin), storage, Settings::default())
+    Pod::on(impatient_bus(url), Origin(origin), storage, Settings::default())
 }
 
 #[tokio::test(flavor = "multi_thread")]

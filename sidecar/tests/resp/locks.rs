@@ -12,30 +12,21 @@ use warp_sidecar::adapter::{
     PostgresAdapter, PostgresSettings, RedisAdapter, RedisSettings, Storage,
 };
 use warp_sidecar::resp::Settings;
-use warp_sidecar::sync_bus::{MemoryBus, NatsBus, NatsSettings, Origin, Timings};
+use warp_sidecar::sync_bus::{MemoryBus, NatsBus, NatsSettings, Origin};
 
 use crate::client::Client;
 use crate::link::Link;
-use crate::pod::{Pod, memory};
+use crate::pod::{Pod, TENANT, impatient_bus, memory};
 use crate::servers::nats::Nats;
 use crate::servers::postgres::Postgres;
 use crate::servers::redis::Redis;
 
-const TENANT: &str = "default_main";
 /// The longest TTL, and so the time in which new data gets settled.
 const LONGEST: Duration = Duration::from_millis(1500);
 
 /// A pod at `url`, in which locks can be had.
 async fn pod(origin: u64, url: String) -> Pod {
-    let timings = Timings {
-        ping_interval: Duration::from_millis(200),
-        connect_timeout: Duration::from_millis(500),
-        longest_backoff: Duration::from_millis(200),
-        ..Timings::default()
-    };
-    let settings = NatsSettings::new(vec![url], TENANT.to_owned());
-    let bus = NatsBus::start(NatsSettings { create_stream: true, timings, ..settings }).unwrap();
-    let pod = Pod::on(Arc::new(bus), Origin(origin), memory(), Settings::default());
+    let pod = Pod::on(impatient_bus(url), Origin(origin), memory(), Settings::default());
     pod.engine.locks().set_longest(LONGEST);
     until("locks", || pod.engine.locks().status().available).await;
     pod

@@ -14,7 +14,7 @@ use warp_sidecar::core::{Engine, Parts};
 use warp_sidecar::metrics::Metrics;
 use warp_sidecar::preset::Classes;
 use warp_sidecar::resp::{self, Server, Settings};
-use warp_sidecar::sync_bus::{Origin, SyncBus};
+use warp_sidecar::sync_bus::{NatsBus, NatsSettings, Origin, SyncBus, Timings};
 
 use crate::client::Client;
 use crate::doubles::ScriptedBus;
@@ -97,6 +97,22 @@ impl Pod {
     pub async fn client(&self) -> Client {
         Client::connect(self.address).await
     }
+}
+
+/// The tenant of [`impatient_bus`].
+pub const TENANT: &str = "default_main";
+
+/// A bus on the NATS at `url` that soon notices what becomes of it.
+pub fn impatient_bus(url: String) -> Arc<dyn SyncBus> {
+    let timings = Timings {
+        ping_interval: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(500),
+        longest_backoff: Duration::from_millis(200),
+        ..Timings::default()
+    };
+    let settings = NatsSettings::new(vec![url], TENANT.to_owned());
+    let settings = NatsSettings { create_stream: true, timings, ..settings };
+    Arc::new(NatsBus::start(settings).unwrap())
 }
 
 pub fn memory() -> Arc<dyn Storage> {

@@ -171,21 +171,22 @@ impl<O: Weigh> Store<O> {
     /// The entry of `key`, which counts as used.
     #[inline]
     pub fn get(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Found<'_, O>> {
-        let spot = self.live(hash, key, now)?;
-        if self.eviction.is_some() {
-            self.table.slot_mut(spot).count_use();
-        }
-        self.table.entry(spot).map(|entry| entry.found())
+        self.used(hash, key, now).map(|entry| entry.found())
     }
 
     /// What is under `key`, which counts as used.
     #[inline]
     pub fn read(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<View<'_, O>> {
+        self.used(hash, key, now).map(|entry| entry.payload())
+    }
+
+    #[inline]
+    fn used(&mut self, hash: Hash, key: &[u8], now: UnixMillis) -> Option<Entry<'_, O>> {
         let spot = self.live(hash, key, now)?;
         if self.eviction.is_some() {
             self.table.slot_mut(spot).count_use();
         }
-        self.table.entry(spot).map(|entry| entry.payload())
+        self.table.entry(spot)
     }
 
     /// The entry of `key`, which doesn't count as used.

@@ -103,10 +103,11 @@ impl Connection {
             hashes.extend(hash);
             prepared.push(Prepared { entry, hash });
         }
-        if hashes.len() > 1 {
+        let several = hashes.len() > 1;
+        if several {
             engine.prefetch(&turn.view, &hashes, turn.now);
         }
-        hashes.len() > 1 && hashes.len() == batch.len()
+        several && hashes.len() == batch.len()
     }
 
     /// Whether no command can be taken, not even one that goes to Redis with those before it.
